@@ -1,0 +1,214 @@
+"""The seam: tensors in, float64 spectra out.
+
+The only file that knows devices, dtypes and backends. Whatever the backend
+that trains, the numbers are computed here, in float64 NumPy on the host, so
+the same weights give the same spectrum everywhere. A device route would be a
+second function of the same signature as `_host_spectrum`.
+"""
+
+import functools
+from collections.abc import Iterable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import threadpoolctl
+
+from keras_lowrank.spectrum import Spectrum
+
+# Relative to the largest singular value: a float64 Gram matrix squares the
+# condition number, so values below about 1e-8 are rounding noise. 1e-7 leaves
+# a margin, and is also where float32 storage of the weights blurs them.
+GRAM_RESOLUTION = 1e-7
+
+# A Gram matrix gives `sigma_i` to about 8 eps (sigma_1 / sigma_i)^2 in the
+# worst of the families we tried (half the values equal, a long tail). Where a
+# value in this band could be off by more than 1e-8, an SVD is taken instead.
+DOUBTFUL_BAND = (1e-4, 4.2e-4)
+
+METHODS = ("auto", "gram", "svd")
+
+
+def host_array(value) -> np.ndarray:
+    """Copy a variable or tensor to a NumPy array of its exact values.
+
+    bfloat16, float16 and float8 entries are widened to float32, which holds
+    them exactly; float32 and float64 stay as they are.
+
+    Args:
+        value: Keras variable, backend tensor or array-like of any shape.
+
+    Returns:
+        A NumPy float32 or float64 array on the host, not aliased by training.
+    """
+    if not isinstance(value, np.ndarray):
+        from keras import ops
+
+        value = ops.convert_to_numpy(value)
+    array = np.asarray(value)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if np.issubdtype(array.dtype, np.complexfloating):
+        raise TypeError(
+            "Spectra are defined here for real matrices. "
+            f"Received: an array of dtype {array.dtype}. "
+            "Measure its real and imaginary parts as separate matrices."
+        )
+    if array.dtype.kind in "iub":
+        # Integers up to 2**53 are exact in float64, not in float32.
+        return array.astype(np.float64)
+    return array.astype(np.float32)
+
+
+def spectrum(matrix, method: str = "auto") -> Spectrum:
+    """Singular values of a matrix, to the resolution of its own precision.
+
+    `"gram"` takes the eigenvalues of the float64 Gram matrix of the short
+    side: for float32 weights more accurate than any float32 SVD down to 1e-6
+    of the largest value, and several times faster. The relative error of
+    `sigma_i` is at most about `2e-15 * (sigma_1 / sigma_i)**2`, so values
+    below `1e-7 * sigma_1` are marked as unresolved. `"svd"` is a float64 SVD
+    of the tall view, for everything below that. `"auto"` gives values above
+    `1e-4 * sigma_1` to 1e-8 of themselves.
+
+    Args:
+        matrix: Array, tensor or Keras variable of shape `(m, n)`; or of shape
+            `(b, m, n)`, read as the block-diagonal matrix of its `b` blocks,
+            whose singular values are those of the blocks together.
+        method: `"gram"`, `"svd"` or `"auto"`: `"svd"` for float64 (and
+            integer) entries and for matrices with values between `1e-4` and
+            `4.2e-4` of the largest, `"gram"` otherwise.
+
+    Returns:
+        A `Spectrum` with float64 values. Non-finite entries give NaN values
+        and a `reason`, never an exception: training must go on.
+
+    Raises:
+        ValueError: for an unknown method or a wrong number of dimensions.
+
+    Example:
+
+    >>> spectrum(np.diag([3.0, 0.0, 4.0])).values
+    array([4., 3., 0.])
+    """
+    check_method(method)
+    array = host_array(matrix)
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            "A spectrum belongs to a matrix of shape (m, n) or to diagonal "
+            f"blocks of shape (b, m, n). Received: shape={array.shape}. "
+            "Reshape a kernel with `weight_matrices`, which knows its layer."
+        )
+    with _single_threaded_blas():
+        return _host_spectrum(array, method)
+
+
+def spectra(
+    matrices: Iterable, method: str = "auto", workers: int = 1
+) -> Iterator[Spectrum]:
+    """Spectra of many matrices, one after another, in their order.
+
+    The matrices are consumed lazily, so memory is bounded by the largest
+    `workers + 1` of them rather than by the model.
+
+    Args:
+        matrices: Iterable of arrays, tensors or variables as for `spectrum`.
+        method: As for `spectrum`.
+        workers: Int >= 1, threads to spread the matrices over. NumPy releases
+            the GIL while it computes; BLAS is held to one thread in each.
+
+    Yields:
+        One `Spectrum` per matrix.
+    """
+    check_method(method)
+    if workers == 1:
+        for matrix in matrices:
+            yield spectrum(matrix, method)
+        return
+    with _single_threaded_blas(), ThreadPoolExecutor(workers) as pool:
+        pending: list = []
+        for matrix in matrices:
+            # Copied here: frameworks want their tensors read by one thread.
+            array = host_array(matrix)
+            pending.append(pool.submit(_host_spectrum, array, method))
+            if len(pending) > workers:
+                yield pending.pop(0).result()
+        for future in pending:
+            yield future.result()
+
+
+def check_method(method: str) -> None:
+    """Raise `ValueError` unless `method` names a way to compute spectra."""
+    if method not in METHODS:
+        raise ValueError(
+            f"`method` must be one of {METHODS}. Received: method={method!r}."
+        )
+
+
+def _host_spectrum(array: np.ndarray, method: str) -> Spectrum:
+    blocks = array if array.ndim == 3 else array[None]
+    count, rows, columns = blocks.shape
+    shape = (count * rows, count * columns)
+    size = count * min(rows, columns)
+    if not np.isfinite(array).all():
+        reason = _non_finite_reason(array)
+        return Spectrum(np.full(size, np.nan), shape, reason=reason)
+    largest_entry = float(np.max(np.abs(array), initial=0.0))
+    if largest_entry == 0.0:
+        return Spectrum(np.zeros(size), shape)
+    # A power of two changes no digit and keeps squares away from under- and
+    # overflow, for weights of any size.
+    exponent = int(np.frexp(largest_entry)[1])
+    scaled = np.ldexp(blocks.astype(np.float64), -exponent)
+    wide = array.dtype == np.float64
+    if method == "svd" or (method == "auto" and wide):
+        values = _sorted(_svd_values, scaled)
+        relative = max(rows, columns) * np.finfo(np.float64).eps
+    else:
+        values = _sorted(_gram_values, scaled)
+        relative = GRAM_RESOLUTION
+        low, high = (bound * values[0] for bound in DOUBTFUL_BAND)
+        doubtful = np.any((values >= low) & (values < high))
+        if method == "auto" and doubtful:
+            values = _sorted(_svd_values, scaled)
+    values = np.ldexp(values, exponent)
+    return Spectrum(values, shape, resolution=relative * float(values[0]))
+
+
+def _sorted(singular_values, blocks: np.ndarray) -> np.ndarray:
+    values = np.concatenate([singular_values(block) for block in blocks])
+    return np.sort(values)[::-1]
+
+
+def _gram_values(matrix: np.ndarray) -> np.ndarray:
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    # NumPy multiplies a matrix by its own transpose with half the work.
+    eigenvalues = np.linalg.eigvalsh(wide @ wide.T)
+    return np.sqrt(np.clip(eigenvalues, 0.0, None))
+
+
+def _svd_values(matrix: np.ndarray) -> np.ndarray:
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    return np.linalg.svd(tall, compute_uv=False)
+
+
+def _non_finite_reason(array: np.ndarray) -> str:
+    nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+    found = [
+        f"{count} {what}"
+        for count, what in ((nan, "NaN"), (infinite, "infinite"))
+        if count
+    ]
+    return f"{' and '.join(found)} of {array.size} entries"
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+    # Looking up the loaded libraries costs milliseconds: once is enough.
+    return threadpoolctl.ThreadpoolController()
+
+
+def _single_threaded_blas():
+    # A second BLAS thread gains little and stalls for seconds when another
+    # process wants the core, so matrices are spread over threads instead.
+    return _blas().limit(limits=1, user_api="blas")

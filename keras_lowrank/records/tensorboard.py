@@ -1,0 +1,77 @@
+"""TensorBoard event files, with or without TensorFlow installed."""
+
+import numpy as np
+
+from keras_lowrank.records.record import Measurement
+
+
+class EventWriter:
+    """Writes measurements as TensorBoard scalars and histograms.
+
+    Scalars are `<measure>/<weight>` and `<measure>_mean`, and `loss` and the
+    other logs of the epoch; histograms are `spectrum/<weight>`, singular
+    values over the largest in log-spaced buckets. The step of TensorBoard is
+    the epoch.
+
+    Args:
+        log_dir: Path of the directory for the event files.
+        first_epoch: Int, epochs complete when the fit starts. TensorBoard
+            hides what earlier event files say of later epochs.
+
+    Raises:
+        ImportError: when tensorboardX is not installed.
+    """
+
+    def __init__(self, log_dir, first_epoch: int = 0):
+        try:
+            import tensorboardX
+        except ImportError as error:
+            raise ImportError(
+                "Event files for TensorBoard need tensorboardX, which needs "
+                "neither TensorFlow nor Torch. Install it with "
+                '`pip install "keras-lowrank[tensorboard]"`, or leave out '
+                "`tensorboard`."
+            ) from error
+        self._writer = tensorboardX.SummaryWriter(
+            str(log_dir), purge_step=first_epoch + 1 if first_epoch else None
+        )
+
+    def write(self, measurement: Measurement) -> None:
+        """Append one measurement and flush it to the event file."""
+        writer, epoch = self._writer, measurement.epoch
+        scalars = {key: value for key, value in measurement.logs.items()}
+        for record in measurement.records:
+            for measure, value in record.values.items():
+                scalars[f"{measure}/{record.weight}"] = value
+                scalars[f"{measure}_mean"] = measurement.mean(measure)
+        for tag, value in scalars.items():
+            writer.add_scalar(tag, value, epoch)
+        for record in measurement.records:
+            values = np.asarray(record.spectrum.values)
+            if record.spectrum.finite and np.any(values):
+                _add_spectrum(writer, record.weight, values, epoch)
+        writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+# Eight buckets to a decade, down to where a spectrum is no longer resolved.
+_EDGES = np.logspace(-7, 0, 57)
+
+
+def _add_spectrum(writer, weight: str, values: np.ndarray, epoch: int) -> None:
+    relative = values / values[0]
+    counts, _ = np.histogram(np.clip(relative, _EDGES[0], 1.0), _EDGES)
+    writer.add_histogram_raw(
+        tag=f"spectrum/{weight}",
+        min=float(relative[-1]),
+        max=1.0,
+        num=len(relative),
+        sum=float(np.sum(relative)),
+        sum_squares=float(np.sum(relative**2)),
+        bucket_limits=_EDGES[1:].tolist(),
+        bucket_counts=counts.tolist(),
+        global_step=epoch,
+    )

@@ -1,0 +1,208 @@
+"""Tables like `model.summary()`: printed, framed, as JSON or HTML."""
+
+import dataclasses
+import html
+import io
+import json
+import math
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+
+
+class KerasLowrankWarning(UserWarning):
+    """Category of every warning that `keras_lowrank` raises."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a `Table`.
+
+    Args:
+        key: String, the entry of a row that the column shows.
+        heading: String printed at the top; defaults to `key`.
+        format: Function from a value to the text of its cell.
+    """
+
+    key: str
+    heading: str = ""
+    format: Callable[[Any], str] = str
+
+    def text(self, row: dict[str, Any]) -> str:
+        """The cell of `row` in this column, empty where nothing is known."""
+        value = row.get(self.key)
+        return "" if value is None else self.format(value)
+
+
+def number(digits: int = 4) -> Callable[[float], str]:
+    """Format with `digits` significant digits; integers print as such."""
+
+    def text(value):
+        value = float(value)
+        if math.isfinite(value) and value == int(value) and abs(value) < 1e6:
+            return str(int(value))
+        return f"{value:.{digits}g}"
+
+    return text
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as `3 x 3 x 16`, or `scalar`."""
+    return " x ".join(str(size) for size in shape) or "scalar"
+
+
+class Table:
+    """Rows with headings and notes, in every form a user may want.
+
+    Args:
+        title: String printed above the table.
+        columns: Sequence of `Column`; a row may hold more entries than are
+            printed, and these are kept in frames and JSON.
+        rows: Sequence of dicts.
+        notes: Sequence of strings printed below the table.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        columns: Iterable[Column],
+        rows: Iterable[dict[str, Any]],
+        notes: Iterable[str] = (),
+    ):
+        self.title = title
+        self.columns = tuple(columns)
+        self.rows = list(rows)
+        self.notes = list(notes)
+
+    def renderable(self) -> rich.table.Table:
+        """The table as a `rich` object, for live displays."""
+        table = rich.table.Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            box=rich.box.HORIZONTALS,
+            pad_edge=False,
+        )
+        for index, column in enumerate(self.columns):
+            table.add_column(
+                column.heading or column.key,
+                justify="left" if index == 0 else "right",
+                overflow="fold",
+            )
+        for row in self.rows:
+            table.add_row(*(column.text(row) for column in self.columns))
+        return table
+
+    def render(self, line_length: int | None = None) -> str:
+        """The table as plain text, at most `line_length` characters wide."""
+        buffer = io.StringIO()
+        console = rich.console.Console(
+            file=buffer,
+            width=line_length or rich.console.Console().width,
+            color_system=None,
+            highlight=False,
+            markup=False,
+        )
+        console.print(self.renderable())
+        for note in self.notes:
+            console.print(note)
+        lines = buffer.getvalue().splitlines()
+        return "\n".join(line.rstrip() for line in lines)
+
+    def print(
+        self,
+        line_length: int | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+    ) -> None:
+        """Print the table, as `model.summary()` does.
+
+        Args:
+            line_length: Int, the width to print at; the terminal's by default.
+            print_fn: Function called with the whole text, `print` by default.
+        """
+        (print_fn or print)(self.render(line_length))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Title, rows and notes as plain Python values."""
+        rows = [
+            {key: plain(value) for key, value in row.items()}
+            for row in self.rows
+        ]
+        return {"title": self.title, "rows": rows, "notes": self.notes}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """`to_dict()` as JSON; NaN becomes `null`."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def to_frame(self):
+        """The rows as a `pandas.DataFrame`. Needs pandas."""
+        return frame(self.rows)
+
+    def __str__(self):
+        return self.render()
+
+    def __repr__(self):
+        return f"<{type(self).__name__}: {self.title}, {len(self.rows)} rows>"
+
+    def _repr_html_(self):
+        """What a notebook shows."""
+        heads = "".join(
+            f"<th>{html.escape(column.heading or column.key)}</th>"
+            for column in self.columns
+        )
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f"<td>{html.escape(column.text(row))}</td>"
+                for column in self.columns
+            )
+            + "</tr>"
+            for row in self.rows
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return (
+            f"<table><caption>{html.escape(self.title)}</caption>"
+            f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+            f"{notes}"
+        )
+
+
+def frame(rows: Iterable[dict[str, Any]]):
+    """A `pandas.DataFrame` of `rows`, or an error that says what to install."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "`to_frame` needs pandas. Install it with "
+            '`pip install "keras-lowrank[plots]"`, or use `to_dict()` or '
+            "`rows`, which do not need it."
+        ) from error
+    return pandas.DataFrame(list(rows))
+
+
+def plain(value):
+    """A value as JSON knows it.
+
+    NaN becomes `null` and infinity `"Infinity"`, which JSON has no numbers
+    for; arrays become lists, and what is none of these becomes its text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        return value
+    return str(value)

@@ -1,0 +1,43 @@
+"""Run the tests on every installed backend: `python -m tests [pytest args]`.
+
+The backend is fixed when Keras is imported, so each has a process of its own.
+Tests marked `once` do not depend on it and run with the first only.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+
+BACKENDS = ("jax", "torch", "tensorflow")
+
+
+def main(arguments: list[str]) -> int:
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    for name in BACKENDS:
+        if name not in installed:
+            print(f"== {name}: not installed, not tested")
+    if not installed:
+        print("No backend is installed. Install jax, torch or tensorflow.")
+        return 1
+    outcomes = {}
+    for index, name in enumerate(installed):
+        print(f"== {name}", flush=True)
+        command = [sys.executable, "-m", "pytest", *arguments]
+        if index:
+            command += ["--not-once"]
+        began = time.perf_counter()
+        environment = os.environ | {
+            "KERAS_BACKEND": name,
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+        }
+        outcomes[name] = subprocess.call(command, env=environment)
+        print(f"== {name}: {time.perf_counter() - began:.0f} s", flush=True)
+    failed = [name for name, status in outcomes.items() if status]
+    print(f"== failed on {', '.join(failed)}" if failed else "== all passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

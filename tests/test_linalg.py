@@ -1,0 +1,245 @@
+import keras
+import numpy as np
+import pytest
+import scipy.linalg
+from keras import ops
+
+from keras_lowrank import linalg
+from keras_lowrank.measures import numerical_rank
+from tests.planted import families
+from tests.planted import planted
+
+SHAPES = [
+    (1, 1),
+    (1, 7),
+    (7, 1),
+    (5, 5),
+    (16, 100),
+    (100, 16),
+    (64, 576),
+    (300, 300),
+]
+NAMES = list(families(4))
+
+
+def oracle(matrix):
+    """SciPy's singular values of exactly the entries that are stored."""
+    return scipy.linalg.svdvals(np.asarray(matrix, np.float64))
+
+
+def assert_right(spectrum, matrix, relative=1e-8, above=1e-4):
+    expected = oracle(matrix)
+    assert spectrum.values.dtype == np.float64
+    assert spectrum.values.shape == expected.shape
+    assert spectrum.shape == np.shape(matrix)
+    large = expected > above * expected[0]
+    np.testing.assert_allclose(
+        spectrum.values[large], expected[large], rtol=relative
+    )
+    np.testing.assert_allclose(
+        spectrum.values, expected, atol=2e-7 * expected[0]
+    )
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("family", NAMES)
+class TestPlantedSpectra:
+    def test_float32_values_are_right(self, family, shape):
+        values = families(min(shape))[family]
+        matrix = planted(values, shape).astype(np.float32)
+        assert_right(linalg.spectrum(matrix), matrix)
+
+    def test_float64_values_are_right_to_the_last_digits(self, family, shape):
+        matrix = planted(families(min(shape))[family], shape)
+        found = linalg.spectrum(matrix)
+        expected = oracle(matrix)
+        np.testing.assert_allclose(
+            found.values, expected, atol=1e-13 * expected[0]
+        )
+
+    @pytest.mark.parametrize("tolerance", [1e-3, 1e-4, 1e-6])
+    def test_counts_are_exact(self, family, shape, tolerance):
+        matrix = planted(families(min(shape))[family], shape)
+        matrix = matrix.astype(np.float32)
+        expected = oracle(matrix)
+        if np.any(np.abs(expected / (tolerance * expected[0]) - 1) < 1e-5):
+            # The first value of a family may fall on the threshold itself.
+            expected = expected * (1 + 1e-5)
+        count = np.sum(expected > tolerance * expected[0])
+        found = linalg.spectrum(matrix)
+        assert numerical_rank(found, tolerance, "spectral") == count
+
+
+@pytest.mark.once
+class TestHardCases:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("shape", [(1024, 4096), (4096, 1024)], ids=str)
+    @pytest.mark.parametrize("family", ["half flat, long tail", "power law"])
+    def test_large_matrices(self, family, shape):
+        values = families(min(shape))[family]
+        matrix = planted(values, shape).astype(np.float32)
+        assert_right(linalg.spectrum(matrix), matrix)
+
+    @pytest.mark.parametrize("scale", [1e-20, 1e-8, 1.0, 1e8, 1e15])
+    @pytest.mark.parametrize("family", NAMES)
+    def test_scale_changes_nothing_but_the_scale(self, family, scale):
+        matrix = planted(families(24)[family], (24, 60)) * scale
+        assert_right(linalg.spectrum(matrix.astype(np.float32)),
+                     matrix.astype(np.float32))
+
+    @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+    def test_float64_scales_beyond_what_a_square_can_hold(self, scale):
+        matrix = planted(families(24)["power law"], (24, 60))
+        for method in linalg.METHODS:
+            np.testing.assert_allclose(
+                linalg.spectrum(matrix * scale, method).values,
+                oracle(matrix) * scale,
+                rtol=1e-9,
+            )
+
+    def test_the_gram_route_alone_would_be_off_by_more_than_1e_8(self):
+        # The family that made the doubtful band necessary.
+        tail = np.geomspace(1e-2, 1.2e-4, 256)
+        matrix = planted(np.r_[np.ones(256), tail], (512, 512))
+        matrix = matrix.astype(np.float32)
+        expected = oracle(matrix)
+        gram = linalg.spectrum(matrix, "gram").values
+        auto = linalg.spectrum(matrix, "auto").values
+        assert np.max(np.abs(gram / expected - 1)) > 1e-8
+        np.testing.assert_allclose(auto, expected, rtol=1e-10)
+
+    def test_values_below_resolution_are_marked(self):
+        values = np.r_[np.geomspace(1, 1e-6, 7), 1e-9, 1e-9]
+        matrix = planted(values, (9, 40)).astype(np.float32)
+        found = linalg.spectrum(matrix)
+        assert found.resolved.tolist() == [True] * 7 + [False] * 2
+        assert found.resolution == pytest.approx(1e-7 * found.values[0])
+
+    def test_svd_resolves_what_gram_does_not(self):
+        matrix = planted(np.geomspace(1, 1e-12, 13), (13, 40))
+        found = linalg.spectrum(matrix, "svd")
+        assert found.resolved.all()
+        assert numerical_rank(found, 3e-11, "spectral") == 11
+        with pytest.raises(ValueError, match="below the resolution"):
+            numerical_rank(linalg.spectrum(matrix, "gram"), 3e-11, "spectral")
+
+    def test_rank_of_a_float32_product(self):
+        rng = np.random.default_rng(0)
+        product = rng.normal(size=(256, 10)) @ rng.normal(size=(10, 128))
+        found = linalg.spectrum(product.astype(np.float32))
+        assert numerical_rank(found) == 10
+        assert numerical_rank(found, 1e-4, "spectral") == 10
+        assert numerical_rank(found, 1e-6, "spectral") == 10
+
+    def test_orientation_does_not_matter(self):
+        matrix = planted(families(20)["power law"], (20, 50))
+        for method in ("gram", "svd"):
+            wide, tall = (
+                linalg.spectrum(view, method) for view in (matrix, matrix.T)
+            )
+            np.testing.assert_allclose(wide.values, tall.values, rtol=1e-10)
+            assert wide.shape == tall.shape[::-1]
+
+
+@pytest.mark.once
+class TestEdges:
+    @pytest.mark.parametrize("shape", [(3, 5), (1, 1), (5, 1)], ids=str)
+    def test_zero(self, shape):
+        found = linalg.spectrum(np.zeros(shape, np.float32))
+        assert not found.values.any() and found.finite
+        assert found.resolution == 0.0
+
+    @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)], ids=str)
+    def test_empty(self, shape):
+        found = linalg.spectrum(np.zeros(shape, np.float32))
+        assert found.values.shape == (0,) and found.shape == shape
+
+    @pytest.mark.parametrize("method", linalg.METHODS)
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_non_finite_is_said_not_raised(self, bad, method):
+        matrix = np.ones((3, 4), np.float32)
+        matrix[1, 2] = bad
+        found = linalg.spectrum(matrix, method)
+        assert np.isnan(found.values).all() and not found.finite
+        assert "1 NaN" in found.reason or "1 infinite" in found.reason
+        assert "of 12 entries" in found.reason
+
+    def test_blocks_are_the_block_diagonal_matrix(self):
+        blocks = np.random.default_rng(0).normal(size=(3, 4, 6))
+        found = linalg.spectrum(blocks)
+        assert found.shape == (12, 18)
+        expected = oracle(scipy.linalg.block_diag(*blocks))
+        np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+
+    def test_wrong_dimensions(self):
+        with pytest.raises(ValueError, match=r"Received: shape=\(4,\)"):
+            linalg.spectrum(np.ones(4))
+
+    def test_unknown_method(self):
+        with pytest.raises(ValueError, match="Received: method='fast'"):
+            linalg.spectrum(np.ones((2, 2)), "fast")
+        with pytest.raises(ValueError, match="Received: method='fast'"):
+            list(linalg.spectra([np.ones((2, 2))], "fast"))
+
+    def test_complex_is_refused(self):
+        with pytest.raises(TypeError, match="complex64"):
+            linalg.spectrum(np.ones((2, 2), np.complex64))
+
+    @pytest.mark.parametrize("workers", [1, 2, 3])
+    def test_many_matrices_come_back_in_order(self, workers):
+        matrices = [np.full((2, size), float(size)) for size in range(1, 9)]
+        found = linalg.spectra(iter(matrices), workers=workers)
+        for matrix, spectrum in zip(matrices, found, strict=True):
+            np.testing.assert_allclose(
+                spectrum.values, oracle(matrix), atol=1e-14
+            )
+
+    def test_matrices_are_read_lazily(self):
+        read = []
+
+        def matrices():
+            for index in range(10):
+                read.append(index)
+                yield np.ones((2, 2))
+
+        next(iter(linalg.spectra(matrices())))
+        assert read == [0]
+
+    def test_threads_of_blas_are_given_back(self):
+        threads = [pool["num_threads"] for pool in linalg._blas().info()]
+        linalg.spectrum(np.ones((4, 4)))
+        list(linalg.spectra([np.ones((4, 4))] * 3, workers=2))
+        assert threads == [pool["num_threads"] for pool in linalg._blas().info()]
+
+
+class TestOnTheBackend:
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+    def test_upcast_is_exact(self, dtype):
+        kernel = np.random.default_rng(1).normal(size=(12, 30))
+        variable = keras.Variable(kernel, dtype=dtype)
+        stored = ops.convert_to_numpy(ops.cast(variable, "float32"))
+        expected = linalg.spectrum(stored).values
+        for value in (variable, variable.value):
+            np.testing.assert_array_equal(linalg.spectrum(value).values, expected)
+        assert_right(linalg.spectrum(variable), stored)
+
+    def test_numbers_are_those_of_numpy_to_the_last_bit(self):
+        # Whatever the backend: hence the backends agree with one another.
+        kernel = planted(families(24)["power law"], (24, 60))
+        kernel = kernel.astype(np.float32)
+        variable = keras.Variable(kernel)
+        np.testing.assert_array_equal(
+            linalg.spectrum(variable).values, linalg.spectrum(kernel).values
+        )
+
+    def test_a_copy_is_taken(self):
+        variable = keras.Variable(np.eye(3, dtype="float32"))
+        array = linalg.host_array(variable)
+        variable.assign(2 * np.eye(3))
+        np.testing.assert_array_equal(array, np.eye(3))
+
+    def test_global_settings_stay(self):
+        linalg.spectrum(keras.Variable(np.eye(3, dtype="float32")))
+        assert keras.config.floatx() == "float32"
+        assert keras.backend.standardize_dtype(ops.ones(2).dtype) == "float32"
