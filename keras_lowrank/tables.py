@@ -108,7 +108,8 @@ class Table:
             highlight=False,
             markup=False,
         )
-        console.print(self.renderable())
+        # A table without columns would drop its title too.
+        console.print(self.renderable() if self.columns else self.title)
         for note in self.notes:
             console.print(note)
         lines = buffer.getvalue().splitlines()

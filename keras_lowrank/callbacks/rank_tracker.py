@@ -321,28 +321,33 @@ class RankTracker(keras.callbacks.Callback):
                 )
 
     def _report_trouble(self, measurement: Measurement):
-        first = {
-            record.weight: record
-            for record in self.recording.measurements[0].records
-        }
-        for record in measurement.records:
-            if record.spectrum.reason:
-                self._warn(
-                    f"not finite {record.weight}",
-                    f"The weight '{record.weight}' is not finite "
-                    f"({record.spectrum.reason}) after epoch "
-                    f"{measurement.epoch}; its measures are NaN.",
-                )
-            # Some weights start at zero on purpose; none should end there.
-            started = first.get(record.weight)
-            if record.collapsed and not (started and started.collapsed):
-                self._warn(
-                    f"collapsed {record.weight}",
-                    f"The weight '{record.weight}' has collapsed to zero "
-                    f"after epoch {measurement.epoch}. Rank 0 is no success: "
-                    "the layer is dead. Try less decay or a smaller learning "
-                    "rate.",
-                )
+        when = f"after epoch {measurement.epoch}"
+        broken = [
+            f"'{record.weight}' ({record.spectrum.reason})"
+            for record in measurement.records
+            if record.spectrum.reason
+        ]
+        if broken:
+            self._warn(
+                "not finite",
+                f"Weights that are not finite {when}: {', '.join(broken)}. "
+                "Their measures are NaN, and so are the means in `logs`.",
+            )
+        # Some weights start at zero on purpose; none should end there.
+        start = self.recording.measurements[0].records
+        zero = {item.weight for item in start if item.collapsed}
+        dead = [
+            f"'{record.weight}'"
+            for record in measurement.records
+            if record.collapsed and record.weight not in zero
+        ]
+        if dead:
+            self._warn(
+                f"collapsed {dead}",
+                f"Weights that have collapsed to zero {when}: "
+                f"{', '.join(dead)}. Rank 0 is no success: the layer is dead. "
+                "Try less weight decay or a smaller learning rate.",
+            )
 
     def _warn(self, what: str, message: str):
         if what not in self._warned:

@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+BACKEND ?= jax
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)
+	$(BIN)/keras-lowrank demo --backend $(BACKEND)
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m tests
+
+lint: $(READY)
+	$(BIN)/pre-commit run --all-files
+
+bench: $(READY)
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# One environment serves everything: all three backends, on the CPU. Torch is
+# pinned first, by itself, so that no resolver chooses a build with CUDA.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt \
+		--editable ".[tensorflow,jax,torch,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,7 @@
+"""Pictures of recordings: data and drawing apart."""
+
+from keras_lowrank.plots.data import Line
+from keras_lowrank.plots.data import Panel
+from keras_lowrank.plots.data import measure_curves
+from keras_lowrank.plots.data import spectrum_overlay
+from keras_lowrank.plots.draw import draw_panels

@@ -1,0 +1,113 @@
+"""Recordings to plot data: what is drawn, apart from how."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_lowrank.measures import as_measure
+from keras_lowrank.records import Recording
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+    """One labelled line.
+
+    Args:
+        label: String for the legend.
+        x: Array of shape `(n,)`.
+        y: Array of shape `(n,)`.
+        faint: Boolean, whether it is a baseline rather than the subject.
+    """
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    faint: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Panel:
+    """The lines of one pair of axes.
+
+    Args:
+        title: String above the axes.
+        x_label: String with the unit of `x`.
+        y_label: String with the unit of `y`.
+        lines: Tuple of `Line`.
+        log_y: Boolean, whether the vertical axis is logarithmic.
+        caption: String with the definition of what is drawn.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    log_y: bool = False
+    caption: str = ""
+
+
+def measure_curves(runs: Mapping[str, Recording], measure) -> Panel:
+    """Mean of a measure over the weight matrices, against epochs.
+
+    Args:
+        runs: Dict from a label to the `Recording` of a run.
+        measure: Anything `as_measure` takes, computed from the spectra.
+
+    Returns:
+        A `Panel` with one line per run.
+    """
+    measure = as_measure(measure)
+    lines = []
+    for label, recording in runs.items():
+        means = [
+            np.mean([measure(record.spectrum) for record in item.records])
+            for item in recording.measurements
+        ]
+        lines.append(Line(label, np.array(recording.epochs), np.array(means)))
+    title = measure.name.replace("_", " ")
+    return Panel(
+        title=f"Mean {title}",
+        x_label="epochs",
+        y_label=title,
+        lines=tuple(lines),
+        caption=measure.definition,
+    )
+
+
+def spectrum_overlay(runs: Mapping[str, Recording], weight: str) -> Panel:
+    """Last spectra of one weight matrix, over that of its initialisation.
+
+    Values are divided by the Frobenius norm of their matrix, so a threshold
+    of the default numerical rank is a horizontal line.
+
+    Args:
+        runs: Dict from a label to the `Recording` of a run. The first
+            measurement of the first run is drawn as the initialisation.
+        weight: String, the name of the weight matrix.
+
+    Returns:
+        A `Panel` with one line per run and a faint one for the start.
+    """
+    lines = []
+    for label, recording in runs.items():
+        spectra = list(recording.spectra(weight).values())
+        if not lines:
+            lines.append(_spectrum_line("initialisation", spectra[0], True))
+        lines.append(_spectrum_line(label, spectra[-1], False))
+    return Panel(
+        title=f"Spectrum of {weight}",
+        x_label="index of the singular value",
+        y_label="singular value / Frobenius norm",
+        lines=tuple(lines),
+        log_y=True,
+        caption="sigma_i / ||W||_F",
+    )
+
+
+def _spectrum_line(label, spectrum, faint) -> Line:
+    norm = np.linalg.norm(spectrum.values)
+    values = spectrum.values / (norm if norm > 0 else 1.0)
+    # Zero has no place on a logarithmic axis.
+    shown = values > 0
+    return Line(label, np.arange(1, len(values) + 1)[shown], values[shown], faint)

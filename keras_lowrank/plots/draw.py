@@ -1,0 +1,75 @@
+"""Plot data to Matplotlib figures."""
+
+from collections.abc import Sequence
+
+from keras_lowrank.plots.data import Panel
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; each has a
+# line style of its own, for print in black and white.
+_STYLES = (
+    {"color": "#0072B2", "linestyle": "-"},
+    {"color": "#D55E00", "linestyle": "--"},
+    {"color": "#009E73", "linestyle": "-."},
+    {"color": "#CC79A7", "linestyle": ":"},
+    {"color": "#E69F00", "linestyle": "-"},
+    {"color": "#56B4E9", "linestyle": "--"},
+)
+_FAINT = {"color": "0.6", "linestyle": "-", "linewidth": 1.0}
+
+
+def draw_panels(panels: Sequence[Panel], title: str = ""):
+    """Draw panels side by side.
+
+    Args:
+        panels: Sequence of `Panel`.
+        title: String above them all.
+
+    Returns:
+        A `matplotlib.figure.Figure`, to be saved with `savefig`. It belongs
+        to no window: `pyplot` and its global state are left alone.
+
+    Raises:
+        ImportError: when Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Figures need Matplotlib. Install it with "
+            '`pip install "keras-lowrank[plots]"`.'
+        ) from error
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    for axes, panel in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        _draw(axes, panel)
+    return figure
+
+
+def _draw(axes, panel: Panel) -> None:
+    styles = iter(_STYLES * (1 + len(panel.lines) // len(_STYLES)))
+    for line in panel.lines:
+        style = _FAINT if line.faint else next(styles)
+        axes.plot(line.x, line.y, label=line.label, **style)
+    if panel.log_y:
+        axes.set_yscale("log")
+    elif panel.lines:
+        axes.set_ylim(bottom=0)
+    axes.set_title(panel.title, fontsize=10)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    if panel.caption:
+        axes.text(
+            0.99,
+            0.98,
+            panel.caption,
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=6,
+            color="0.4",
+        )
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.25)
