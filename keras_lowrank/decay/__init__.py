@@ -1,0 +1,8 @@
+"""Weight decay that means one thing on every backend."""
+
+from keras_lowrank.decay.conventions import convert_weight_decay
+from keras_lowrank.decay.coverage import variable_role
+from keras_lowrank.decay.explain import WeightDecayTable
+from keras_lowrank.decay.explain import explain_weight_decay
+from keras_lowrank.decay.optimizer import DecayedOptimizer
+from keras_lowrank.decay.policy import WeightDecay

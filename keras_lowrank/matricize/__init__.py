@@ -1,0 +1,9 @@
+"""Which axes of which kernel are rows, columns and blocks of a matrix."""
+
+from keras_lowrank.matricize.matricization import Matricization
+from keras_lowrank.matricize.matricization import Skip
+from keras_lowrank.matricize.registry import matricize
+from keras_lowrank.matricize.registry import register_matricization
+from keras_lowrank.matricize.rules import einsum_axes
+from keras_lowrank.matricize.views import DEFAULT_VIEWS
+from keras_lowrank.matricize.views import as_views

@@ -1,0 +1,163 @@
+"""One rule per layer class, Keras' own and yours."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_lowrank.matricize.matricization import Matricization
+from keras_lowrank.matricize.matricization import Skip
+
+Rule = Callable[[Any, Any], "Matricization | Skip | None"]
+
+_RULES: dict[type, tuple[Rule, bool]] = {}
+
+NORMALIZATION_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
+
+UNSUPPORTED = (
+    "unknown axes: say which are rows and columns with `register_matricization`"
+)
+
+
+def register_matricization(
+    *layer_classes: type, inner: bool = False
+) -> Callable[[Rule], Rule]:
+    """Say how the variables of your own layer become matrices.
+
+    Two-dimensional variables of unknown layers are measured as they are; a
+    rule is needed for kernels with more axes, and can be used to leave
+    variables out. It holds for subclasses that have no rule of their own, and
+    replaces an earlier rule of the same class.
+
+    Args:
+        *layer_classes: Subclasses of `keras.layers.Layer`.
+        inner: Boolean, whether the rule is also asked about the variables of
+            layers inside this one whose classes have no rule, as a recurrent
+            layer speaks for its cell.
+
+    Returns:
+        A decorator for a function `rule(layer, variable)` that returns a
+        `Matricization`, a `Skip`, or `None` where it has no opinion, as for
+        biases.
+
+    Raises:
+        TypeError: for anything but layer classes.
+
+    Example:
+
+    >>> class Bilinear(keras.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.kernel = self.add_weight(shape=(4, 4, 6), name="kernel")
+    >>> @register_matricization(Bilinear)
+    ... def bilinear(layer, variable):
+    ...     if variable.name == "kernel":
+    ...         return Matricization(rows=(0, 1), columns=(2,))
+    >>> layer = Bilinear()
+    >>> layer.build((None, 4))
+    >>> matricize([layer], layer.kernel).rows
+    (0, 1)
+    """
+    for layer_class in layer_classes:
+        if not isinstance(layer_class, type) or not issubclass(
+            layer_class, keras.layers.Layer
+        ):
+            raise TypeError(
+                "`register_matricization` takes subclasses of "
+                "`keras.layers.Layer`, as in "
+                "`@register_matricization(MyLayer)`. "
+                f"Received: {layer_class!r}."
+            )
+    if not layer_classes:
+        raise TypeError(
+            "`register_matricization` needs at least one layer class, as in "
+            "`@register_matricization(MyLayer)`. Received: none."
+        )
+
+    def register(rule: Rule) -> Rule:
+        for layer_class in layer_classes:
+            _RULES[layer_class] = (rule, inner)
+        return rule
+
+    return register
+
+
+def matricize(layers, variable, shape=None) -> Matricization | Skip:
+    """How a variable becomes a matrix, or why it does not.
+
+    Args:
+        layers: Sequence of layers, the one that owns the variable first, then
+            those around it, going outwards.
+        variable: Keras variable.
+        shape: Tuple of ints, the shape of what the layer applies where it is
+            not that of the variable, as for packed int4 kernels.
+
+    Returns:
+        A `Matricization` or a `Skip`.
+
+    Raises:
+        TypeError: when a rule returns something else.
+        ValueError: when a rule does not fit the shape of the variable.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(3)
+    >>> layer.build((None, 4))
+    >>> matricize([layer], layer.bias)
+    Skip(reason='bias', unsupported=False)
+    """
+    shape = tuple(variable.shape if shape is None else shape)
+    if 0 in shape:
+        return Skip("empty: no entries")
+    for position, layer in enumerate(layers):
+        rule, inner = _rule_of(type(layer))
+        if rule is None or (position > 0 and not inner):
+            continue
+        answer = rule(layer, variable)
+        if isinstance(answer, Matricization):
+            _check(answer, shape, layer, variable)
+        if isinstance(answer, (Matricization, Skip)):
+            return answer
+        if answer is not None:
+            raise TypeError(
+                "A matricization rule must return a `Matricization`, a "
+                f"`Skip` or `None`. Received: {answer!r} (of type "
+                f"{type(answer)}) from the rule of "
+                f"`{type(layer).__name__}` for variable '{variable.path}'."
+            )
+    return _without_rule(variable.name, shape)
+
+
+def _rule_of(layer_class: type) -> tuple[Rule | None, bool]:
+    for parent in layer_class.__mro__:
+        if parent in _RULES:
+            return _RULES[parent]
+    return None, False
+
+
+def _check(answer: Matricization, shape, layer, variable) -> None:
+    try:
+        answer.check(shape)
+    except ValueError as error:
+        raise ValueError(
+            f"The matricization rule of `{type(layer).__name__}` does not fit "
+            f"variable '{variable.path}': {error}"
+        ) from error
+
+
+def _without_rule(name: str, shape: tuple[int, ...]) -> Matricization | Skip:
+    if name == "bias" or name.endswith("_bias"):
+        return Skip("bias")
+    if name in NORMALIZATION_NAMES:
+        return Skip("normalization")
+    if len(shape) == 2:
+        return Matricization(rows=(0,), columns=(1,))
+    # An axis of size 1 says nothing about rows and columns.
+    long = [axis for axis, size in enumerate(shape) if size > 1]
+    if not shape:
+        return Skip("scalar")
+    if len(long) < 2:
+        return Skip("vector")
+    if len(long) == 2:
+        others = tuple(a for a in range(len(shape)) if a not in long)
+        return Matricization(rows=(*others, long[0]), columns=(long[1],))
+    return Skip(UNSUPPORTED, unsupported=True)

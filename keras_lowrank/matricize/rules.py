@@ -1,0 +1,176 @@
+"""The rules of Keras' own layers."""
+
+from keras import layers
+
+from keras_lowrank.matricize.matricization import Matricization
+from keras_lowrank.matricize.matricization import Skip
+from keras_lowrank.matricize.registry import register_matricization
+
+LSTM_GATES = ("i", "f", "c", "o")
+GRU_GATES = ("z", "r", "h")
+
+
+@register_matricization(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+def convolution(layer, variable):
+    """Kernel (*window, input, output) as (window * input, output)."""
+    if variable.name != "kernel":
+        return None
+    *window, inputs, outputs = variable.shape
+    rows = tuple(range(len(window) + 1))
+    if layer.groups == 1:
+        return Matricization(rows=rows, columns=(-1,))
+    # Output channels come group after group, each fed by its own inputs.
+    return Matricization(
+        rows=rows,
+        columns=(-1,),
+        blocks=(-2,),
+        split=(*window, inputs, layer.groups, outputs // layer.groups),
+    )
+
+
+@register_matricization(
+    layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose
+)
+def transposed_convolution(layer, variable):
+    """Kernel (*window, output, input) as (window * output, input)."""
+    if variable.name != "kernel":
+        return None
+    rows = tuple(range(len(variable.shape) - 1))
+    return Matricization(rows=rows, columns=(-1,))
+
+
+@register_matricization(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+def depthwise_convolution(layer, variable):
+    """Kernel (*window, channels, multiplier), one matrix per channel."""
+    return _depthwise(variable) if variable.name == "kernel" else None
+
+
+@register_matricization(layers.SeparableConv1D, layers.SeparableConv2D)
+def separable_convolution(layer, variable):
+    """A depthwise kernel and a pointwise one, which is a convolution's."""
+    if variable.name == "depthwise_kernel":
+        return _depthwise(variable)
+    if variable.name == "pointwise_kernel":
+        rows = tuple(range(len(variable.shape) - 1))
+        return Matricization(rows=rows, columns=(-1,))
+    return None
+
+
+def _depthwise(variable):
+    window = tuple(range(len(variable.shape) - 2))
+    return Matricization(
+        rows=window, columns=(-1,), blocks=(-2,), view="channels"
+    )
+
+
+@register_matricization(layers.EinsumDense)
+def einsum_dense(layer, variable):
+    """Contracted axes are rows, new ones columns, kept ones blocks.
+
+    Where two axes are rows or two are columns, the first of them is that of
+    the heads, as in Keras' attention layers: `(dim, heads, head_dim)` and
+    `(heads, head_dim, dim)`.
+    """
+    if variable.name != "kernel":
+        return None
+    rows, columns, blocks = einsum_axes(layer.equation)
+    if not rows or not columns:
+        return Skip("scale: no sum over one axis gives another")
+    if {len(rows), len(columns)} == {1, 2} and not blocks:
+        heads = max(rows, columns, key=len)[:1]
+        return Matricization(rows, columns, parts=heads, view="heads")
+    return Matricization(rows, columns, blocks)
+
+
+def einsum_axes(equation: str):
+    """Row, column and block axes of the kernel in an einsum equation.
+
+    Args:
+        equation: String as `keras.layers.EinsumDense` takes it.
+
+    Returns:
+        Tuple of three tuples of ints: axes summed over with the input, axes
+        that only the output has, axes that input and output both have.
+
+    Example:
+
+    >>> einsum_axes("abc,cde->abde")
+    ((0,), (1, 2), ())
+    """
+    operands, output = equation.replace(" ", "").split("->")
+    inputs, kernel = operands.split(",")
+    rows, columns, blocks = [], [], []
+    for axis, letter in enumerate(kernel):
+        if letter not in output:
+            rows.append(axis)
+        elif letter not in inputs:
+            columns.append(axis)
+        else:
+            blocks.append(axis)
+    return tuple(rows), tuple(columns), tuple(blocks)
+
+
+@register_matricization(layers.LSTMCell)
+def lstm_cell(layer, variable):
+    """Kernels (input, 4 * units), gate after gate."""
+    return _gated(variable, LSTM_GATES)
+
+
+@register_matricization(layers.GRUCell)
+def gru_cell(layer, variable):
+    """Kernels (input, 3 * units), gate after gate."""
+    return _gated(variable, GRU_GATES)
+
+
+# Keras keeps the cell of these private, so they speak for it.
+@register_matricization(
+    layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D, inner=True
+)
+def convolutional_lstm(layer, variable):
+    """Kernels (*window, input, 4 * filters), gate after gate."""
+    return _gated(variable, LSTM_GATES)
+
+
+def _gated(variable, gates):
+    if variable.name not in ("kernel", "recurrent_kernel"):
+        return None
+    *inputs, outputs = variable.shape
+    gate = len(inputs)
+    return Matricization(
+        rows=tuple(range(gate)),
+        columns=(gate, gate + 1),
+        split=(*inputs, len(gates), outputs // len(gates)),
+        parts=(gate,),
+        view="gates",
+        labels=gates,
+    )
+
+
+@register_matricization(
+    layers.BatchNormalization,
+    layers.GroupNormalization,
+    layers.LayerNormalization,
+    layers.Normalization,
+    layers.RMSNormalization,
+)
+def normalization(layer, variable):
+    """Gains, offsets and statistics act on each feature by itself."""
+    return Skip("normalization")
+
+
+@register_matricization(layers.SpectralNormalization)
+def spectral_normalization(layer, variable):
+    """The wrapper's own vector is an estimate, not a weight."""
+    return Skip("normalization") if variable.name == "vector_u" else None
+
+
+@register_matricization(layers.PReLU)
+def prelu(layer, variable):
+    """One slope per feature, whatever the axes are."""
+    return Skip("slopes of an activation")
+
+
+@register_matricization(layers.STFTSpectrogram)
+def spectrogram(layer, variable):
+    """A Fourier basis that training does not change."""
+    return Skip("fixed Fourier basis")

@@ -1,0 +1,4 @@
+"""A table of the ranks of a model, like `model.summary()`."""
+
+from keras_lowrank.report.report import RankReport
+from keras_lowrank.report.report import rank_report

@@ -1,0 +1,202 @@
+"""What a layer applies, where that is not the variable it stores.
+
+A layer with LoRA applies its kernel plus the product of two factors; a
+quantized layer applies integers over a scale. Both are put together here on
+the host, in float64, and rounded to the precision of the kernel once.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lowrank.linalg import host_array
+from keras_lowrank.matricize import Skip
+from keras_lowrank.matricize import einsum_axes
+
+INTEGER_MODES = ("int8", "int4")
+CALIBRATED = {"gptq": "is_gptq_calibrated", "awq": "is_awq_calibrated"}
+SCALES = ("_scale", "_zero", "_amax_history", "g_idx", "awq_scales")
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """The tensor that a layer applies in place of a variable.
+
+    Args:
+        shape: Tuple of ints.
+        read: Function without arguments that gives it as a NumPy array.
+        note: String that says how it differs from the variable, or `""`.
+        sources: Tuple of the variables it is made of.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+    note: str = ""
+    sources: tuple[Any, ...] = ()
+
+
+def applied_tensor(layer, variable) -> Applied | Skip:
+    """What `layer` applies where it stores `variable`.
+
+    Args:
+        layer: Keras layer that owns the variable.
+        variable: Keras variable.
+
+    Returns:
+        An `Applied`, or a `Skip` for a variable that is only a part of one,
+        that holds no real numbers, or that cannot be read exactly.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(3)
+    >>> layer.build((None, 4))
+    >>> layer.enable_lora(2)
+    >>> applied_tensor(layer, layer.weights[0]).note
+    'with LoRA'
+    >>> applied_tensor(layer, layer.lora_kernel_a).reason
+    'LoRA factor, part of the merged `kernel`'
+    """
+    mode = layer.quantization_mode
+    base = _lora_base(layer, variable)
+    if base is not None:
+        return Skip(f"LoRA factor, part of the merged `{base}`")
+    if mode and variable.name.endswith(SCALES):
+        return Skip("quantization scale")
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        stored = _dequantized(layer, variable, mode, dtype)
+    elif mode == "float8" and variable.name == "kernel":
+        stored = Applied(
+            tuple(variable.shape),
+            lambda: _through_float8(layer, variable),
+            "float8",
+            (variable,),
+        )
+    else:
+        stored = Applied(
+            tuple(variable.shape),
+            lambda: host_array(variable),
+            sources=(variable,),
+        )
+    if isinstance(stored, Skip):
+        return stored
+    return _with_lora(layer, variable, stored)
+
+
+def _lora_base(layer, variable) -> str | None:
+    for name in ("kernel", "embeddings"):
+        for factor in _lora_factors(layer, name):
+            if variable is factor:
+                return name
+    return None
+
+
+def _lora_factors(layer, name: str) -> tuple:
+    if not getattr(layer, "lora_enabled", False):
+        return ()
+    factors = (f"lora_{name}_a", f"lora_{name}_b")
+    return tuple(getattr(layer, f) for f in factors if hasattr(layer, f))
+
+
+def _with_lora(layer, variable, stored: Applied) -> Applied:
+    factors = _lora_factors(layer, variable.name)
+    if not factors:
+        return stored
+
+    def read():
+        kernel = stored.read()
+        left, right = (host_array(f).astype(np.float64) for f in factors)
+        scale = layer.lora_alpha / layer.lora_rank
+        return (kernel + scale * (left @ right)).astype(kernel.dtype)
+
+    note = f"{stored.note} with LoRA".strip()
+    sources = (*stored.sources, *factors)
+    return dataclasses.replace(stored, read=read, note=note, sources=sources)
+
+
+def _through_float8(layer, variable) -> np.ndarray:
+    kernel = keras.ops.cast(variable, layer.compute_dtype)
+    return host_array(
+        keras.quantizers.quantize_and_dequantize(
+            kernel, layer.kernel_scale, "float8_e4m3fn", layer.compute_dtype
+        )
+    )
+
+
+def _dequantized(layer, variable, mode, dtype) -> Applied | Skip:
+    supported = (
+        keras.layers.Dense,
+        keras.layers.EinsumDense,
+        keras.layers.Embedding,
+    )
+    matrix = variable.name in ("kernel", "embeddings")
+    calibrated = mode in CALIBRATED and getattr(layer, CALIBRATED[mode], False)
+    if mode in CALIBRATED and matrix and not calibrated:
+        return Skip("quantized kernel, not in use before calibration")
+    if mode not in INTEGER_MODES and not calibrated:
+        return Skip(f"{dtype} entries, no weights")
+    if calibrated or not matrix or not isinstance(layer, supported):
+        return Skip(
+            f"{mode} kernel that cannot be read exactly: measure the layer "
+            "before quantizing it",
+            unsupported=True,
+        )
+    shape = _logical_shape(layer, variable, mode)
+
+    def read():
+        values = _integers_over_scale(layer, variable, mode)
+        return values.reshape(shape).astype(np.float32)
+
+    return Applied(shape, read, mode, (variable,))
+
+
+def _logical_shape(layer, variable, mode) -> tuple[int, ...]:
+    if mode == "int8":
+        return tuple(variable.shape)
+    # Two int4 entries share a byte along the last axis.
+    if isinstance(layer, keras.layers.EinsumDense):
+        return tuple(layer.original_kernel_shape)
+    embedding = isinstance(layer, keras.layers.Embedding)
+    columns = layer.output_dim if embedding else layer.units
+    return (*variable.shape[:-1], columns)
+
+
+def _integers_over_scale(layer, variable, mode) -> np.ndarray:
+    name = variable.name
+    scale = host_array(getattr(layer, f"{name}_scale")).astype(np.float64)
+    if mode == "int8":
+        integers = host_array(variable)
+        if isinstance(layer, keras.layers.EinsumDense):
+            return integers / _einsum_scale(layer.equation, integers, scale)
+    else:
+        shape = _logical_shape(layer, variable, mode)
+        columns = math.prod(shape) // variable.shape[0]
+        unpacked = keras.quantizers.unpack_int4(
+            keras.ops.convert_to_tensor(variable), columns, axis=-1
+        )
+        integers = host_array(unpacked)
+    # An embedding has a scale per row, the others one per column.
+    axis = 1 if isinstance(layer, keras.layers.Embedding) else 0
+    zero = getattr(layer, f"{name}_zero", None)
+    if zero is None:
+        return integers / np.expand_dims(scale, axis)
+    groups = host_array(layer.g_idx).astype(int)
+    zeros = np.take(host_array(zero), groups, axis)
+    return (integers - zeros) * np.take(scale, groups, axis)
+
+
+def _einsum_scale(equation: str, kernel, scale) -> np.ndarray:
+    """The scale, which Keras lays out as the output, along the kernel."""
+    rows, _, _ = einsum_axes(equation)
+    operands, output = equation.replace(" ", "").split("->")
+    letters = operands.split(",")[1]
+    sizes = dict(zip(letters, kernel.shape, strict=True))
+    kept = [letter for letter in output if letter in sizes]
+    scale = scale.reshape([sizes[letter] for letter in kept])
+    along = [letter for letter in letters if letter in kept]
+    scale = scale.transpose([kept.index(letter) for letter in along])
+    return np.expand_dims(scale, rows)

@@ -1,0 +1,195 @@
+"""Weight matrices: names, shapes and values when asked for."""
+
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_lowrank import linalg
+from keras_lowrank.matricize import Matricization
+from keras_lowrank.matricize import Skip
+from keras_lowrank.spectrum import Spectrum
+from keras_lowrank.weights.applied import Applied
+from keras_lowrank.weights.applied import applied_tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SkippedWeight:
+    """A variable that is not measured, and why.
+
+    Args:
+        name: String, relative to the model.
+        path: String, the `path` Keras gives the variable.
+        shape: Tuple of ints.
+        reason: String.
+        variable: Keras variable.
+        layer: Keras layer that owns it.
+        unsupported: Boolean, whether it is a matrix we cannot read.
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    reason: str
+    variable: Any = dataclasses.field(repr=False)
+    layer: Any = dataclasses.field(repr=False)
+    unsupported: bool = dataclasses.field(default=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightMatrix:
+    """One matrix of a model: a whole variable, or a part such as a head.
+
+    It holds the Keras variable and reads its value when asked, never before:
+    on JAX a value is only valid while `model` has been touched.
+
+    Args:
+        name: String, relative to the model, the same in every process.
+        variable: Keras variable.
+        layer: Keras layer that owns the variable.
+        matricization: `Matricization` that says which axes are rows.
+        part: Int, the position of a head, gate, ...; `None` for the whole.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> matrix = weight_matrices(model)["dense/kernel"]
+    >>> matrix.matrix_shape, matrix.role, matrix.spectrum().values.shape
+    ((4, 3), 'kernel', (3,))
+    """
+
+    name: str
+    variable: Any = dataclasses.field(repr=False)
+    layer: Any = dataclasses.field(repr=False)
+    matricization: Matricization = dataclasses.field(repr=False)
+    part: int | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def path(self) -> str:
+        """The path that Keras gives the variable in this process."""
+        return self.variable.path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the variable."""
+        return tuple(self.variable.shape)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Shape `(m, n)` of the matrix, block-diagonal ones in full."""
+        return self.matricization.matrix_shape(self._applied.shape, self.part)
+
+    @property
+    def role(self) -> str:
+        """What the layer calls the variable, such as `recurrent_kernel`."""
+        return self.variable.name
+
+    @property
+    def note(self) -> str:
+        """How the matrix differs from the variable, as `with LoRA`."""
+        return self._applied.note
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the matrix, by LoRA factors for one."""
+        return any(source.trainable for source in self._applied.sources)
+
+    @property
+    def _applied(self) -> Applied:
+        # Asked again each time: LoRA may be enabled after we were made.
+        applied = applied_tensor(self.layer, self.variable)
+        if isinstance(applied, Skip):
+            raise ValueError(
+                f"'{self.name}' is no longer a matrix of its model: "
+                f"{applied.reason}. Call `weight_matrices` again."
+            )
+        return applied
+
+    def to_numpy(self) -> np.ndarray:
+        """The matrix as it is now, widened exactly to float32 or float64.
+
+        Returns:
+            NumPy array of shape `(m, n)`, or `(b, m, n)` for the blocks of a
+            block-diagonal matrix.
+        """
+        return self.matricization.matrix(self._applied.read(), self.part)
+
+    def spectrum(self, method: str = "auto") -> Spectrum:
+        """Singular values of the matrix as it is now.
+
+        Args:
+            method: As for `keras_lowrank.linalg.spectrum`.
+
+        Returns:
+            A `Spectrum`.
+        """
+        return linalg.spectrum(self.to_numpy(), method)
+
+
+class WeightMatrices(Sequence):
+    """The matrices of a model, in its order, and what was skipped.
+
+    Args:
+        matrices: List of `WeightMatrix`. They are also found by name:
+            `matrices["dense/kernel"]`.
+        skipped: List of `SkippedWeight`.
+        unbuilt: List of names of layers without variables yet.
+    """
+
+    def __init__(self, matrices, skipped=(), unbuilt=()):
+        self.matrices = list(matrices)
+        self.skipped = list(skipped)
+        self.unbuilt = list(unbuilt)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the matrices."""
+        return [matrix.name for matrix in self.matrices]
+
+    def __len__(self):
+        return len(self.matrices)
+
+    def __getitem__(self, key):
+        if not isinstance(key, str):
+            return self.matrices[key]
+        for matrix in self.matrices:
+            if matrix.name == key:
+                return matrix
+        reasons = {weight.name: weight.reason for weight in self.skipped}
+        why = f" It was skipped: {reasons[key]}." if key in reasons else ""
+        raise KeyError(f"No matrix is named {key!r}.{why} Names: {self.names}.")
+
+    def spectra(self, method: str = "auto", workers: int = 1) -> Iterator:
+        """Spectra of the matrices as they are now, in order.
+
+        Args:
+            method: As for `keras_lowrank.linalg.spectrum`.
+            workers: Int >= 1, threads to spread the matrices over.
+
+        Yields:
+            One `Spectrum` per matrix.
+        """
+        return linalg.spectra(self._arrays(), method, workers)
+
+    def _arrays(self):
+        # The parts of one variable follow each other and share one copy.
+        variable, value = None, None
+        for matrix in self.matrices:
+            if matrix.variable is not variable:
+                variable, value = matrix.variable, matrix._applied.read()
+            yield matrix.matricization.matrix(value, matrix.part)
+
+    def __repr__(self):
+        lines = [
+            f"  {matrix.name}: {matrix.matrix_shape[0]} x "
+            f"{matrix.matrix_shape[1]}"
+            for matrix in self.matrices
+        ]
+        head = (
+            f"<WeightMatrices: {len(self.matrices)} matrices, "
+            f"{len(self.skipped)} skipped>"
+        )
+        return "\n".join([head, *lines])

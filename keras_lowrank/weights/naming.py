@@ -1,0 +1,133 @@
+"""Where the variables of a model live, under names that do not change."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Any
+
+# Prefixes that Keras puts before the name of a layer it copies.
+COPY_PREFIXES = "forward_|backward_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """One variable of a model and where it was found.
+
+    Args:
+        name: String, relative to the model, the same in every process.
+        variable: Keras variable.
+        layers: Tuple of layers, the owner first, then those around it.
+    """
+
+    name: str
+    variable: Any
+    layers: tuple[Any, ...]
+
+
+def locate_variables(model) -> list[Location]:
+    """Every variable of `model.weights`, once and in that order.
+
+    Keras numbers automatic names through the life of a process: the first
+    `Dense` of a second model is `dense_3`. Here the numbers restart among the
+    layers that stand side by side: `dense`, `dense_1`, ... in their order. A
+    name of that form counts as automatic even when it was given, since a
+    model that was loaded cannot tell; any other name stays.
+
+    Args:
+        model: Built Keras model or layer.
+
+    Returns:
+        List of `Location`, as long as `model.weights`.
+
+    Example:
+
+    >>> import keras
+    >>> layer = keras.layers.Dense(2)  # uses up the name "dense"
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> [location.name for location in locate_variables(model)]
+    ['dense/kernel', 'dense/bias']
+    """
+    found: dict[int, Location] = {}
+    _visit(model, "", (), found, set())
+    return [
+        found.get(id(variable), Location(variable.name, variable, (model,)))
+        for variable in model.weights
+    ]
+
+
+def unbuilt_layers(model) -> list[str]:
+    """Names of the layers of a model that have no variables yet."""
+    # A layer inside an unbuilt one is reported with it.
+    names = []
+    for layer, name in zip(*_named_layers(model), strict=True):
+        if not layer.built:
+            names.append(name)
+        else:
+            names += [f"{name}/{inner}" for inner in unbuilt_layers(layer)]
+    return names
+
+
+def _visit(layer, prefix, around, found, seen):
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    children, names = _named_layers(layer)
+    # What a wrapper refers to, as `SpectralNormalization` does to the kernel
+    # of its layer, belongs to the layer inside.
+    inside = {id(weight) for child in children for weight in child.weights}
+    own = [weight for weight in layer.weights if id(weight) not in inside]
+    own_names = sibling_names((weight.name, "Variable") for weight in own)
+    chain = (layer, *around)
+    for weight, name in zip(own, own_names, strict=True):
+        location = Location(prefix + name, weight, chain)
+        found.setdefault(id(weight), location)
+    for child, name in zip(children, names, strict=True):
+        _visit(child, f"{prefix}{name}/", chain, found, seen)
+
+
+def _named_layers(layer):
+    # Only models have a public list of their layers, and it leaves some out.
+    children = layer._flatten_layers(include_self=False, recursive=False)
+    named = ((child.name, type(child).__name__) for child in children)
+    return children, sibling_names(named)
+
+
+def sibling_names(named: Iterable[tuple[str, str]]) -> list[str]:
+    """Names without the numbers of the process, all of them different.
+
+    Args:
+        named: Iterable of pairs, the name and the class name of an object.
+
+    Returns:
+        List of strings, in the same order.
+
+    Example:
+
+    >>> sibling_names([("dense_7", "Dense"), ("head", "Dense"),
+    ...                ("forward_lstm_2", "LSTM"), ("dense_9", "Dense")])
+    ['dense', 'head', 'forward_lstm', 'dense_1']
+    """
+    stems = []
+    for name, class_name in named:
+        pattern = rf"((?:{COPY_PREFIXES})?{_snake_case(class_name)})(_\d+)?"
+        match = re.fullmatch(pattern, name)
+        stems.append((match[1], True) if match else (name, False))
+    # A name that was given is kept, so the others make way for it.
+    taken = {stem for stem, automatic in stems if not automatic}
+    names: list[str] = []
+    for stem, automatic in stems:
+        name, number = stem, 0
+        if automatic or stem in names:
+            while name in taken:
+                number += 1
+                name = f"{stem}_{number}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _snake_case(name: str) -> str:
+    # The rule Keras makes automatic names by, which is not public.
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
