@@ -85,8 +85,10 @@ class TestHardCases:
     @pytest.mark.parametrize("family", NAMES)
     def test_scale_changes_nothing_but_the_scale(self, family, scale):
         matrix = planted(families(24)[family], (24, 60)) * scale
-        assert_right(linalg.spectrum(matrix.astype(np.float32)),
-                     matrix.astype(np.float32))
+        assert_right(
+            linalg.spectrum(matrix.astype(np.float32)),
+            matrix.astype(np.float32),
+        )
 
     @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
     def test_float64_scales_beyond_what_a_square_can_hold(self, scale):
@@ -210,7 +212,9 @@ class TestEdges:
         threads = [pool["num_threads"] for pool in linalg._blas().info()]
         linalg.spectrum(np.ones((4, 4)))
         list(linalg.spectra([np.ones((4, 4))] * 3, workers=2))
-        assert threads == [pool["num_threads"] for pool in linalg._blas().info()]
+        assert threads == [
+            pool["num_threads"] for pool in linalg._blas().info()
+        ]
 
 
 class TestOnTheBackend:
@@ -221,7 +225,9 @@ class TestOnTheBackend:
         stored = ops.convert_to_numpy(ops.cast(variable, "float32"))
         expected = linalg.spectrum(stored).values
         for value in (variable, variable.value):
-            np.testing.assert_array_equal(linalg.spectrum(value).values, expected)
+            np.testing.assert_array_equal(
+                linalg.spectrum(value).values, expected
+            )
         assert_right(linalg.spectrum(variable), stored)
 
     def test_numbers_are_those_of_numpy_to_the_last_bit(self):

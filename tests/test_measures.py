@@ -1,4 +1,5 @@
 import functools
+import itertools
 import math
 
 import keras
@@ -66,9 +67,7 @@ class TestEveryRank:
         assert rank(of(1e-20)) == pytest.approx(1.0)
 
     @derandomized
-    @given(
-        values=positive_values(), exponent=st.integers(-60, 60)
-    )
+    @given(values=positive_values(), exponent=st.integers(-60, 60))
     def test_rescaling_changes_nothing(self, rank, values, exponent):
         scaled = [value * 2.0**exponent for value in values]
         assert rank(of(*scaled)) == pytest.approx(rank(of(*values)), rel=1e-12)
@@ -109,7 +108,7 @@ class TestOrderLaw:
             m.effective_rank(found),
             np.count_nonzero(found.values),
         ]
-        for low, high in zip(chain, chain[1:]):
+        for low, high in itertools.pairwise(chain):
             assert low <= high * (1 + 1e-12)
 
     @given(size=st.integers(1, 40))
@@ -171,7 +170,9 @@ class TestByHand:
     def test_effective_rank_takes_singular_values_not_squares(self):
         weights = np.array([4, 2, 1, 1]) / 8
         expected = math.exp(-np.sum(weights * np.log(weights)))
-        assert m.effective_rank(of(4.0, 2.0, 1.0, 1.0)) == pytest.approx(expected)
+        assert m.effective_rank(of(4.0, 2.0, 1.0, 1.0)) == pytest.approx(
+            expected
+        )
 
     def test_participation_ratio_takes_squares(self):
         expected = (16 + 4 + 1) ** 2 / (256 + 16 + 1)
@@ -226,7 +227,9 @@ class TestByHand:
         # The largest value of noise fluctuates about the edge.
         estimated = m.marchenko_pastur_count(found)
         assert spikes <= estimated <= spikes + 1
-        assert spikes <= m.marchenko_pastur_count(found, scale=0.3) <= spikes + 1
+        assert (
+            spikes <= m.marchenko_pastur_count(found, scale=0.3) <= spikes + 1
+        )
         assert m.marchenko_pastur_count(found, scale=0.31) == spikes
 
 

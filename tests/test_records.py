@@ -118,7 +118,9 @@ class TestStore:
         ]
         for epoch, found in enumerate(read.measurements):
             expected = measurement(epoch)
-            for record, wanted in zip(found.records, expected.records):
+            for record, wanted in zip(
+                found.records, expected.records, strict=True
+            ):
                 np.testing.assert_array_equal(
                     record.spectrum.values, wanted.spectrum.values
                 )

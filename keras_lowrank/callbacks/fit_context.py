@@ -23,7 +23,9 @@ def enclosing_fit() -> tuple[list[keras.callbacks.Callback], int | None]:
         caller = frame.f_locals.get("self")
         if isinstance(caller, keras.callbacks.CallbackList):
             callbacks = list(caller.callbacks)
-        elif frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals:
+        elif (
+            frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals
+        ):
             iterator = frame.f_locals["epoch_iterator"]
             return callbacks, _batch_size(iterator)
         frame = frame.f_back

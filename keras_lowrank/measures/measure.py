@@ -62,12 +62,14 @@ class Measure:
     def all_parameters(self) -> dict[str, Any]:
         """The parameters given and, for the others, their defaults."""
         try:
-            signature = inspect.signature(self.function).parameters.values()
+            parameters = list(
+                inspect.signature(self.function).parameters.values()
+            )
         except (TypeError, ValueError):
-            signature = ()  # some built-in functions have none to show
+            parameters = []  # some built-in functions have none to show
         defaults = {
             parameter.name: parameter.default
-            for parameter in signature
+            for parameter in parameters
             if parameter.default is not parameter.empty
         }
         return defaults | dict(self.parameters)

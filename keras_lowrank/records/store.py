@@ -143,7 +143,8 @@ class Store:
         with _explained(self.path), self._connection as connection:
             last = connection.execute("SELECT max(id) FROM fits").fetchone()[0]
             parent = last if first_epoch > 0 else None
-            self._fit = connection.execute(
+            fit = _insert(
+                connection,
                 "INSERT INTO fits (parent, first_epoch, measures, info) "
                 "VALUES (?, ?, ?, ?)",
                 (
@@ -152,14 +153,16 @@ class Store:
                     measures_to_json(measures),
                     to_json(info),
                 ),
-            ).lastrowid
-            earlier = list(_read_chain(connection, self._fit, measures))
+            )
+            earlier = list(_read_chain(connection, fit, measures))
+        self._fit = fit
         return Recording(measures, info, earlier)
 
     def write(self, measurement: Measurement) -> None:
         """Append one measurement, whole or not at all."""
         with _explained(self.path), self._connection as connection:
-            key = connection.execute(
+            key = _insert(
+                connection,
                 "INSERT INTO measurements (fit, epoch, step, learning_rate, "
                 "batch_size, steps_per_epoch, seconds, time, logs) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -174,7 +177,7 @@ class Store:
                     measurement.time,
                     to_json(measurement.logs),
                 ),
-            ).lastrowid
+            )
             connection.executemany(
                 "INSERT INTO spectra VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_spectrum_row(key, record) for record in measurement.records),
@@ -261,13 +264,19 @@ def _read_chain(
     ).fetchall():
         key, epoch, step, rate, batch, steps, seconds, time, logs = row
         records = []
-        for weight, rows, columns, blob, resolution, reason, values in (
-            connection.execute(
-                "SELECT weight, row_count, column_count, singular_values, "
-                "resolution, reason, measures FROM spectra "
-                "WHERE measurement = ? ORDER BY rowid",
-                (key,),
-            )
+        for (
+            weight,
+            rows,
+            columns,
+            blob,
+            resolution,
+            reason,
+            values,
+        ) in connection.execute(
+            "SELECT weight, row_count, column_count, singular_values, "
+            "resolution, reason, measures FROM spectra "
+            "WHERE measurement = ? ORDER BY rowid",
+            (key,),
         ):
             spectrum = Spectrum(
                 np.frombuffer(blob, "<f8").astype(np.float64),
@@ -292,6 +301,10 @@ def _read_chain(
             seconds=seconds,
             time=time,
         )
+
+
+def _insert(connection, statement: str, values: tuple) -> int:
+    return connection.execute(statement, values).lastrowid
 
 
 def _spectrum_row(measurement: int, record: Record) -> tuple:
