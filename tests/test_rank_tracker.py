@@ -52,9 +52,13 @@ class TestWhatIsMeasured:
     def test_last_measurement_is_of_the_trained_weights(self):
         model, tracker = small_model(), RankTracker()
         fit(model, tracker)
-        for index, record in enumerate(tracker.recording.measurements[-1].records):
+        for index, record in enumerate(
+            tracker.recording.measurements[-1].records
+        ):
             expected = kernel_spectrum(model, index)
-            np.testing.assert_array_equal(record.spectrum.values, expected.values)
+            np.testing.assert_array_equal(
+                record.spectrum.values, expected.values
+            )
             assert record.values["stable_rank"] == stable_rank(expected)
             assert record.values["rank"] == numerical_rank(expected)
 
@@ -239,7 +243,9 @@ class TestLogs:
 
     def test_values_in_logs_are_python_floats(self):
         history = fit(small_model(), RankTracker()).history
-        assert {type(value) for key in KEYS for value in history[key]} == {float}
+        assert {type(value) for key in KEYS for value in history[key]} == {
+            float
+        }
 
     def test_early_stopping_monitors_ranks(self):
         # Never better than a rank of -1, so it stops after its patience.
@@ -296,7 +302,10 @@ class TestReading:
         frame = tracker.to_frame()
         assert len(frame) == 4 * 2
         first = frame[frame.weight == "first/kernel"]
-        assert list(first.stable_rank) == tracker.history["stable_rank/first/kernel"]
+        assert (
+            list(first.stable_rank)
+            == tracker.history["stable_rank/first/kernel"]
+        )
         assert list(tracker.to_frame("energy_rank").energy_rank.dropna())
         lines = []
         tracker.summary(print_fn=lines.append, line_length=100)
@@ -482,7 +491,9 @@ class TestCitizenship:
         assert twin.history == tracker.history
         fit(model, twin, epochs=5)
         assert twin.recording.epochs == [0, 2, 4, 5]
-        assert tracker.recording.epochs == ([0, 2, 3] if when == "after" else [])
+        assert tracker.recording.epochs == (
+            [0, 2, 3] if when == "after" else []
+        )
 
     def test_an_unbuilt_model_is_built_by_fit(self):
         class Subclassed(keras.Model):
@@ -503,7 +514,9 @@ class TestCitizenship:
     def test_a_model_without_matrices(self):
         model = keras.Sequential([keras.layers.BatchNormalization()])
         model.compile("sgd", "mse")
-        with pytest.warns(KerasLowrankWarning, match="no weight matrix") as caught:
+        with pytest.warns(
+            KerasLowrankWarning, match="no weight matrix"
+        ) as caught:
             history = model.fit(
                 X, X, callbacks=[RankTracker()], verbose=0, epochs=2
             ).history
@@ -589,4 +602,6 @@ class TestCitizenship:
         last = tracker.recording.measurements[-1]
         for index, record in enumerate(last.records):
             expected = kernel_spectrum(model, index)
-            np.testing.assert_array_equal(record.spectrum.values, expected.values)
+            np.testing.assert_array_equal(
+                record.spectrum.values, expected.values
+            )

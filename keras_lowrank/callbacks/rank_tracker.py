@@ -22,6 +22,7 @@ from keras_lowrank.records import Record
 from keras_lowrank.records import Recording
 from keras_lowrank.records import Store
 from keras_lowrank.records import measure_all
+from keras_lowrank.records import tensorboardx
 from keras_lowrank.tables import KerasLowrankWarning
 from keras_lowrank.weights import weight_matrices
 
@@ -67,6 +68,7 @@ class RankTracker(keras.callbacks.Callback):
 
     Raises:
         ValueError: for an unknown measure, method or schedule.
+        ImportError: for `tensorboard` without tensorboardX.
         OSError: from `fit`, when `run_dir` cannot be written.
 
     Example:
@@ -118,6 +120,9 @@ class RankTracker(keras.callbacks.Callback):
                 "Received: run_dir=None. Give a `run_dir`, or a path as "
                 "`tensorboard`."
             )
+        if tensorboard:
+            # Missing, it is said now; there, its import is no cost of `fit`.
+            tensorboardx()
         self.recording = Recording(self.measures)
         self.fit_seconds = 0.0
         self.own_seconds = 0.0
@@ -128,8 +133,8 @@ class RankTracker(keras.callbacks.Callback):
         self._events = None
         self._matrices = None
         self._batch_size = None
-        self._began = None
-        self._epoch = None  # epochs complete, known once the first begins
+        self._began = time.perf_counter()
+        self._epoch: Any = None  # complete ones, known once the first begins
         self._unwritten: list[Measurement] = []
         self._warned: set[str] = set()
 
@@ -138,8 +143,7 @@ class RankTracker(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._release()
         self._reset()
-        self.own_seconds = 0.0
-        self._began = time.perf_counter()
+        self.fit_seconds = self.own_seconds = 0.0
         with self._on_the_clock():
             callbacks, self._batch_size = enclosing_fit()
             self._check_order(callbacks)
@@ -236,11 +240,7 @@ class RankTracker(keras.callbacks.Callback):
         model = self.model  # on JAX this brings the weights up to date, once
         if self._matrices is None:
             self._matrices = self._find_matrices(model)
-        spectra = linalg.spectra(
-            (matrix.to_numpy() for matrix in self._matrices),
-            self.method,
-            self.workers,
-        )
+        spectra = self._matrices.spectra(self.method, self.workers)
         records = tuple(
             Record(matrix.name, spectrum, measure_all(self.measures, spectrum))
             for matrix, spectrum in zip(self._matrices, spectra, strict=True)
@@ -249,7 +249,7 @@ class RankTracker(keras.callbacks.Callback):
             epoch=self._epoch,
             step=updates(model),
             records=records,
-            logs={key: float(value) for key, value in (logs or {}).items()},
+            logs=self._numbers(logs or {}),
             learning_rate=learning_rate(model),
             batch_size=self._batch_size,
             steps_per_epoch=(self.params or {}).get("steps"),
@@ -260,8 +260,25 @@ class RankTracker(keras.callbacks.Callback):
         self._report_trouble(measurement)
         self._write(measurement)
 
+    def _numbers(self, logs) -> dict[str, float]:
+        numbers = {}
+        for key, value in logs.items():
+            try:
+                numbers[key] = float(value)
+            except (TypeError, ValueError):
+                # Another callback may put anything there.
+                self._warn(
+                    f"log {key}",
+                    f"RankTracker records numbers from `logs`, and leaves "
+                    f"'{key}' out. Received: {value!r} (of type "
+                    f"{type(value).__name__}).",
+                )
+        return numbers
+
     def _find_matrices(self, model):
-        matrices = weight_matrices(model, weights=self.weights, views=self.views)
+        matrices = weight_matrices(
+            model, weights=self.weights, views=self.views
+        )
         if not matrices:
             self._warn(
                 "empty",

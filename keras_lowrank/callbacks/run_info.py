@@ -11,12 +11,9 @@ from keras_lowrank.version import __version__
 
 def run_info(tracker) -> dict[str, Any]:
     """Settings and versions of the `fit` that a tracker watches."""
-    optimizer = getattr(tracker.model, "optimizer", None)
     return {
         "model": tracker.model.name,
-        "optimizer": None
-        if optimizer is None
-        else {"class_name": type(optimizer).__name__} | optimizer.get_config(),
+        "optimizer": _optimizer_info(tracker.model),
         "fit": dict(tracker.params or {}),
         "method": tracker.method,
         "weights": tracker.weights,
@@ -30,6 +27,18 @@ def run_info(tracker) -> dict[str, Any]:
         },
         "backend": keras.backend.backend(),
     }
+
+
+def _optimizer_info(model) -> dict[str, Any] | None:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return None
+    info = {"class_name": type(optimizer).__name__}
+    try:
+        return info | optimizer.get_config()
+    except Exception as error:
+        # Somebody's optimizer without a config is no reason not to train.
+        return info | {"config_error": f"{type(error).__name__}: {error}"}
 
 
 def learning_rate(model) -> float | None:

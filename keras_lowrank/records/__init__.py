@@ -7,3 +7,4 @@ from keras_lowrank.records.recording import Recording
 from keras_lowrank.records.store import Store
 from keras_lowrank.records.store import open_run
 from keras_lowrank.records.tensorboard import EventWriter
+from keras_lowrank.records.tensorboard import tensorboardx

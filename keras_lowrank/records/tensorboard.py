@@ -23,16 +23,7 @@ class EventWriter:
     """
 
     def __init__(self, log_dir, first_epoch: int = 0):
-        try:
-            import tensorboardX
-        except ImportError as error:
-            raise ImportError(
-                "Event files for TensorBoard need tensorboardX, which needs "
-                "neither TensorFlow nor Torch. Install it with "
-                '`pip install "keras-lowrank[tensorboard]"`, or leave out '
-                "`tensorboard`."
-            ) from error
-        self._writer = tensorboardX.SummaryWriter(
+        self._writer = tensorboardx().SummaryWriter(
             str(log_dir), purge_step=first_epoch + 1 if first_epoch else None
         )
 
@@ -55,6 +46,20 @@ class EventWriter:
     def close(self) -> None:
         """Close the event file."""
         self._writer.close()
+
+
+def tensorboardx():
+    """The package tensorboardX, or an error that says what to install."""
+    try:
+        import tensorboardX
+    except ImportError as error:
+        raise ImportError(
+            "Event files for TensorBoard need tensorboardX, which needs "
+            "neither TensorFlow nor Torch. Install it with "
+            '`pip install "keras-lowrank[tensorboard]"`, or leave out '
+            "`tensorboard`."
+        ) from error
+    return tensorboardX
 
 
 # Eight buckets to a decade, down to where a spectrum is no longer resolved.
