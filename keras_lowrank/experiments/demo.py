@@ -91,10 +91,20 @@ def run_demo(
     live = LiveTable(console, ("without decay", "with decay"))
     with live:
         without = _train(
-            "without decay", 0.0, out_dir / "without-decay", data, settings, live
+            "without decay",
+            0.0,
+            out_dir / "without-decay",
+            data,
+            settings,
+            live,
         )
         with_decay = _train(
-            "with decay", settings.rate, out_dir / "with-decay", data, settings, live
+            "with decay",
+            settings.rate,
+            out_dir / "with-decay",
+            data,
+            settings,
+            live,
         )
     twins = without, with_decay
     figure = comparison_figure(twins)
@@ -190,7 +200,8 @@ class LiveTable:
                 f"{label:>14}: epoch {epoch:>3}, loss {logs['loss']:.4f}, "
                 f"test accuracy {logs['val_accuracy']:.4f}, "
                 f"mean rank {logs['rank_mean']:.1f}, "
-                f"mean stable rank {logs['stable_rank_mean']:.2f}"
+                f"mean stable rank {logs['stable_rank_mean']:.2f}",
+                soft_wrap=True,
             )
 
     def table(self) -> Table:
@@ -201,7 +212,9 @@ class LiveTable:
                 Column(f"{label} loss", f"{label}\nloss", "{:.3f}".format),
                 Column(f"{label} val_accuracy", "\ntest", "{:.3f}".format),
                 Column(f"{label} rank_mean", "\nrank", "{:.1f}".format),
-                Column(f"{label} stable_rank_mean", "stable\nrank", "{:.2f}".format),
+                Column(
+                    f"{label} stable_rank_mean", "stable\nrank", "{:.2f}".format
+                ),
             ]
         rows = [self.rows[epoch] for epoch in sorted(self.rows)]
         return Table("Means over the hidden layers", columns, rows)
@@ -237,7 +250,8 @@ def comparison_table(twins) -> Table:
         }
         for state, measurement in states.items():
             key = f"{measure} {state}"
-            columns.append(Column(key, f"{title}\n{state}", number(3)))
+            heading = f"{title}\n{state.removesuffix(' decay')}"
+            columns.append(Column(key, heading, number(3)))
             values = [item.values[measure] for item in measurement.records]
             values.append(measurement.mean(measure))
             for row, value in zip(rows, values, strict=True):

@@ -17,7 +17,7 @@ class Line:
         label: String for the legend.
         x: Array of shape `(n,)`.
         y: Array of shape `(n,)`.
-        faint: Boolean, whether it is a baseline rather than the subject.
+        faint: Boolean, whether it is a reference rather than the subject.
     """
 
     label: str
@@ -75,26 +75,36 @@ def measure_curves(runs: Mapping[str, Recording], measure) -> Panel:
     )
 
 
-def spectrum_overlay(runs: Mapping[str, Recording], weight: str) -> Panel:
+def spectrum_overlay(
+    runs: Mapping[str, Recording], weight: str, tolerance: float = 1e-3
+) -> Panel:
     """Last spectra of one weight matrix, over that of its initialisation.
 
-    Values are divided by the Frobenius norm of their matrix, so a threshold
+    Values are divided by the Frobenius norm of their matrix, so the threshold
     of the default numerical rank is a horizontal line.
 
     Args:
         runs: Dict from a label to the `Recording` of a run. The first
             measurement of the first run is drawn as the initialisation.
         weight: String, the name of the weight matrix.
+        tolerance: Float, where to draw that threshold.
 
     Returns:
-        A `Panel` with one line per run and a faint one for the start.
+        A `Panel` with one line per run, and faint ones for the start and for
+        the threshold.
     """
-    lines = []
+    lines: list[Line] = []
     for label, recording in runs.items():
         spectra = list(recording.spectra(weight).values())
         if not lines:
             lines.append(_spectrum_line("initialisation", spectra[0], True))
         lines.append(_spectrum_line(label, spectra[-1], False))
+    if lines:
+        across = np.array([1, max(max(line.x, default=1) for line in lines)])
+        level = np.full(2, tolerance)
+        lines.append(
+            Line(f"rank counts above {tolerance:g}", across, level, True)
+        )
     return Panel(
         title=f"Spectrum of {weight}",
         x_label="index of the singular value",
@@ -110,4 +120,6 @@ def _spectrum_line(label, spectrum, faint) -> Line:
     values = spectrum.values / (norm if norm > 0 else 1.0)
     # Zero has no place on a logarithmic axis.
     shown = values > 0
-    return Line(label, np.arange(1, len(values) + 1)[shown], values[shown], faint)
+    return Line(
+        label, np.arange(1, len(values) + 1)[shown], values[shown], faint
+    )

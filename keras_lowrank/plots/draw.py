@@ -1,5 +1,6 @@
 """Plot data to Matplotlib figures."""
 
+import itertools
 from collections.abc import Sequence
 
 from keras_lowrank.plots.data import Panel
@@ -14,7 +15,10 @@ _STYLES = (
     {"color": "#E69F00", "linestyle": "-"},
     {"color": "#56B4E9", "linestyle": "--"},
 )
-_FAINT = {"color": "0.6", "linestyle": "-", "linewidth": 1.0}
+_FAINT = (
+    {"color": "0.6", "linestyle": "-", "linewidth": 1.0},
+    {"color": "0.4", "linestyle": ":", "linewidth": 1.0},
+)
 
 
 def draw_panels(panels: Sequence[Panel], title: str = ""):
@@ -49,27 +53,27 @@ def draw_panels(panels: Sequence[Panel], title: str = ""):
 
 
 def _draw(axes, panel: Panel) -> None:
-    styles = iter(_STYLES * (1 + len(panel.lines) // len(_STYLES)))
+    styles, faint_styles = itertools.cycle(_STYLES), itertools.cycle(_FAINT)
     for line in panel.lines:
-        style = _FAINT if line.faint else next(styles)
+        style = next(faint_styles if line.faint else styles)
         axes.plot(line.x, line.y, label=line.label, **style)
     if panel.log_y:
         axes.set_yscale("log")
     elif panel.lines:
         axes.set_ylim(bottom=0)
-    axes.set_title(panel.title, fontsize=10)
+    axes.set_title(panel.title, fontsize=10, pad=16 if panel.caption else 6)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     if panel.caption:
         axes.text(
-            0.99,
-            0.98,
+            0.5,
+            1.015,
             panel.caption,
             transform=axes.transAxes,
-            ha="right",
-            va="top",
+            ha="center",
+            va="bottom",
             fontsize=6,
             color="0.4",
         )
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower left")
     axes.grid(alpha=0.25)
