@@ -1,6 +1,7 @@
 """What every test, and every example in a docstring, may count on."""
 
 import functools
+import inspect
 
 import numpy as np
 import pytest
@@ -36,5 +37,11 @@ def doctest_names(doctest_namespace, seeded):
 
     import keras_lowrank
 
-    doctest_namespace |= vars(keras_lowrank)
+    # What `from keras_lowrank import *` gives: no modules, which may bear the
+    # name of a function in them.
+    doctest_namespace |= {
+        name: value
+        for name, value in vars(keras_lowrank).items()
+        if not (name.startswith("_") or inspect.ismodule(value))
+    }
     doctest_namespace |= {"keras": keras, "np": np, "functools": functools}

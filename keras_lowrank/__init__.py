@@ -1,7 +1,16 @@
 """See, steer and use the low rank that SGD with weight decay gives."""
 
+from keras_lowrank.baselines import initial_baseline
+from keras_lowrank.baselines import initial_spectra
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import log_spaced
+from keras_lowrank.decay import DecayedOptimizer
+from keras_lowrank.decay import WeightDecay
+from keras_lowrank.decay import convert_weight_decay
+from keras_lowrank.decay import explain_weight_decay
+from keras_lowrank.matricize import Matricization
+from keras_lowrank.matricize import Skip
+from keras_lowrank.matricize import register_matricization
 from keras_lowrank.measures import MEASURES
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measure
@@ -20,6 +29,10 @@ from keras_lowrank.measures import spectral_norm
 from keras_lowrank.measures import stable_rank
 from keras_lowrank.records import Recording
 from keras_lowrank.records import open_run
+from keras_lowrank.report import RankReport
+from keras_lowrank.report import rank_report
 from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.tables import KerasLowrankWarning
 from keras_lowrank.version import __version__
+from keras_lowrank.weights import WeightMatrix
+from keras_lowrank.weights import weight_matrices

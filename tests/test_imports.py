@@ -1,0 +1,208 @@
+"""What imports what, and what importing the library does."""
+
+import ast
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import keras
+import pytest
+
+import keras_lowrank
+
+PACKAGE = pathlib.Path(keras_lowrank.__file__).parent
+
+# A module imports from floors below its own. ARCHITECTURE.md draws the house.
+FLOORS = {
+    "version": 1,
+    "tables": 1,
+    "spectrum": 1,
+    "matricize": 1,
+    "measures": 2,
+    "linalg": 2,
+    "records": 3,
+    "weights": 3,
+    "baselines": 3,
+    "decay": 4,
+    "plots": 4,
+    "report": 4,
+    "callbacks": 5,
+    "experiments": 6,
+    "cli": 7,
+}
+
+PUBLIC = """
+    DecayedOptimizer KerasLowrankWarning MEASURES Matricization Measure
+    RankReport RankTracker Recording Skip Spectrum WeightDecay
+    WeightDecayScheduler WeightMatrix as_measure as_measures condition_number
+    convert_weight_decay effective_rank energy_rank explain_weight_decay
+    frobenius_norm initial_baseline initial_spectra log_spaced
+    marchenko_pastur_count nuclear_norm numerical_rank open_run
+    participation_ratio rank_report register_matricization schatten_norm
+    spectral_gap spectral_norm stable_rank weight_matrices
+""".split()
+
+
+def room(path: pathlib.Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: pathlib.Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "keras_lowrank":
+                yield parts[1]
+
+
+@pytest.mark.once
+class TestFloors:
+    modules = [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE]
+    modules += [p for p in PACKAGE.glob("*.py") if p.name != "__init__.py"]
+
+    def test_every_room_has_a_floor(self):
+        assert {room(path) for path in self.modules} == set(FLOORS)
+
+    @pytest.mark.parametrize(
+        "path", modules, ids=lambda path: str(path.relative_to(PACKAGE))
+    )
+    def test_imports_go_down(self, path):
+        own = room(path)
+        for other in imported_rooms(path):
+            assert other == own or FLOORS[other] < FLOORS[own], other
+
+    def test_architecture_says_the_same(self):
+        text = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+        drawn = {}
+        for line in text.splitlines():
+            head, _, rest = line.partition(" · ")
+            if head.startswith("floor "):
+                floor = int(head.split()[1])
+                drawn |= dict.fromkeys(rest.replace("`", "").split(), floor)
+        assert drawn == FLOORS
+
+
+@pytest.mark.once
+def test_public_names():
+    public = {
+        name
+        for name, value in vars(keras_lowrank).items()
+        if not name.startswith("_")
+        and getattr(value, "__name__", "") != f"keras_lowrank.{name}"
+    }
+    assert public == set(PUBLIC)
+    for name in PUBLIC:
+        if name not in ("MEASURES",):
+            assert getattr(keras_lowrank, name).__doc__, name
+
+
+def run(script: str, *blocked: str):
+    """Run a script in a new process where some modules do not exist."""
+    prelude = f"""
+        import importlib.abc, json, os, sys
+
+        class Blocker(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {blocked!r}:
+                    raise ModuleNotFoundError(f"No module named {{name!r}}")
+
+        sys.meta_path.insert(0, Blocker())
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(prelude + script)],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "KERAS_BACKEND": keras.backend.backend(),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+EXTRAS = ("tensorboardX", "tensorboard", "pandas", "matplotlib", "keras_tuner")
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def test_import_changes_nothing_and_brings_no_extra():
+    script = """
+        import logging, random, warnings
+        import keras
+        import numpy as np
+
+        def settings():
+            state = {
+                "environment": dict(os.environ),
+                "floatx": keras.config.floatx(),
+                "policy": keras.config.dtype_policy().name,
+                "seeds": str(random.getstate()) + str(np.random.get_state()),
+                "logging": len(logging.getLogger().handlers),
+                "warnings": str(warnings.filters),
+                "errors": str(np.geterr()),
+            }
+            if keras.backend.backend() == "jax":
+                import jax
+                state["x64"] = jax.config.jax_enable_x64
+            if keras.backend.backend() == "torch":
+                import torch
+                state["grad"] = torch.is_grad_enabled()
+                state["tf32"] = torch.backends.cuda.matmul.allow_tf32
+                state["threads"] = torch.get_num_threads()
+            return state
+
+        before, modules = settings(), set(sys.modules)
+        import keras_lowrank
+        same = settings() == before
+        new = {name.split(".")[0] for name in set(sys.modules) - modules}
+        print(json.dumps([same, sorted(new)]))
+    """
+    same, new = run(script)
+    assert same
+    unwanted = set(new) & {*EXTRAS, *BACKENDS, "scipy", "sklearn", "optuna"}
+    assert not unwanted
+
+
+def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
+    """FIELD: users of one backend install no other, and no TensorBoard."""
+    others = [name for name in BACKENDS if name != keras.backend.backend()]
+    script = f"""
+        import keras
+        import numpy as np
+        import keras_lowrank as kl
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        optimizer = kl.WeightDecay(0.1).wrap(keras.optimizers.SGD(0.1))
+        model.compile(optimizer, "mse")
+        x = np.ones((8, 4), "float32")
+        tracker = kl.RankTracker(run_dir={str(tmp_path)!r})
+        model.fit(x, x[:, :3], epochs=2, verbose=0, callbacks=[tracker])
+        tracker.summary(print_fn=lambda text: None)
+        kl.explain_weight_decay(model).render()
+        kl.rank_report(model).render()
+        messages = []
+        for call in (
+            tracker.to_frame,
+            lambda: kl.RankTracker(tensorboard="events"),
+        ):
+            try:
+                call()
+            except Exception as error:
+                messages.append(str(error))
+        print(json.dumps([kl.open_run({str(tmp_path)!r}).epochs, messages]))
+    """
+    epochs, messages = run(script, *EXTRAS, *others)
+    assert epochs == [0, 1, 2]
+    frame, events = messages
+    assert 'pip install "keras-lowrank[plots]"' in frame
+    assert 'pip install "keras-lowrank[tensorboard]"' in events
