@@ -24,7 +24,7 @@ def families(size):
         "power law": np.arange(1, size + 1) ** -1.5,
         "flat": np.ones(size),
         "half flat, long tail": np.r_[
-            np.ones(size - half), np.geomspace(1e-2, 2e-4, half)
+            np.ones(size - half), np.geomspace(1e-2, 1.2e-4, half)
         ],
         "repeated": np.repeat([1.0, 0.1, 0.01, 0.002], -(-size // 4))[:size],
         "deficient": np.r_[np.linspace(1, 0.01, size - half), np.zeros(half)],

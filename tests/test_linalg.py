@@ -101,7 +101,7 @@ class TestHardCases:
             )
 
     def test_the_gram_route_alone_would_be_off_by_more_than_1e_8(self):
-        # The family that made the doubtful band necessary.
+        # The family that made the fallback necessary.
         tail = np.geomspace(1e-2, 1.2e-4, 256)
         matrix = planted(np.r_[np.ones(256), tail], (512, 512))
         matrix = matrix.astype(np.float32)
@@ -110,6 +110,18 @@ class TestHardCases:
         auto = linalg.spectrum(matrix, "auto").values
         assert np.max(np.abs(gram / expected - 1)) > 1e-8
         np.testing.assert_allclose(auto, expected, rtol=1e-10)
+
+    @pytest.mark.parametrize("size", [100, 513])
+    @pytest.mark.parametrize("smallest", [1.2e-4, 5e-4, 1.1e-3, 1.6e-3])
+    def test_auto_keeps_its_promise_wherever_the_tail_ends(
+        self, size, smallest
+    ):
+        half = size // 4
+        values = np.r_[np.ones(half), np.geomspace(1e-2, smallest, size - half)]
+        matrix = planted(values, (size, size), seed=2).astype(np.float32)
+        np.testing.assert_allclose(
+            linalg.spectrum(matrix).values, oracle(matrix), rtol=1e-8
+        )
 
     def test_values_below_resolution_are_marked(self):
         values = np.r_[np.geomspace(1, 1e-6, 7), 1e-9, 1e-9]
