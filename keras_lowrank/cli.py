@@ -1,8 +1,6 @@
 """`keras-lowrank`: what the library does, from a shell."""
 
 import argparse
-import importlib.util
-import os
 import pathlib
 import shutil
 import sys
@@ -24,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        _choose_backend(options.backend)
+        _check_backend(options.backend)
         return options.run(options)
     except (ImportError, OSError, ValueError) as error:
         print(f"keras-lowrank: {error}", file=sys.stderr)
@@ -79,26 +77,20 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--backend",
             choices=BACKENDS,
-            help="Keras backend (default: KERAS_BACKEND, else one installed)",
+            help="backend of Keras (default: its own choice, if installed)",
         )
     return parser
 
 
-def _choose_backend(name: str | None) -> None:
-    # Keras reads the variable when it is imported, and cannot change after.
-    installed = [item for item in BACKENDS if importlib.util.find_spec(item)]
-    if name is not None and name not in installed:
+def _check_backend(name: str | None) -> None:
+    import keras
+
+    if name not in (None, keras.backend.backend()):
         raise ValueError(
-            f"The backend {name} is not installed. Install it with "
-            f'`pip install "keras-lowrank[{name}]"`, or choose one of: '
-            f"{', '.join(installed) or 'none is installed'}."
+            f"Keras runs on {keras.backend.backend()} already. Received: "
+            f"--backend {name}. Use the command `keras-lowrank`, or set the "
+            f"environment variable KERAS_BACKEND={name}."
         )
-    if name is not None:
-        os.environ["KERAS_BACKEND"] = name
-    elif "KERAS_BACKEND" not in os.environ and installed:
-        os.environ["KERAS_BACKEND"] = installed[0]
-    # TensorFlow greets every process with messages about missing GPUs.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _demo(options) -> int:

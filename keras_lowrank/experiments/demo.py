@@ -244,7 +244,7 @@ def comparison_table(twins) -> Table:
     rows = [{"weight": record.weight} for record in start]
     rows.append({"weight": "mean"})
     for measure in MEASURES:
-        title = measure.replace("_", " ").capitalize()
+        title = measure.replace("_", "\n").capitalize()
         states = {"init": twins[0].recording.measurements[0]} | {
             twin.label: twin.recording.measurements[-1] for twin in twins
         }

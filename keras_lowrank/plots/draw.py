@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from keras_lowrank.plots.data import Panel
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; each has a
 # line style of its own, for print in black and white.
-_STYLES = (
+_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-"},
     {"color": "#D55E00", "linestyle": "--"},
     {"color": "#009E73", "linestyle": "-."},
@@ -15,7 +16,7 @@ _STYLES = (
     {"color": "#E69F00", "linestyle": "-"},
     {"color": "#56B4E9", "linestyle": "--"},
 )
-_FAINT = (
+_FAINT: tuple[dict[str, Any], ...] = (
     {"color": "0.6", "linestyle": "-", "linewidth": 1.0},
     {"color": "0.4", "linestyle": ":", "linewidth": 1.0},
 )

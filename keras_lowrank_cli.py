@@ -1,0 +1,76 @@
+"""The command `keras-lowrank`: chooses a backend, then runs.
+
+Outside the package, since importing that imports Keras, which reads its
+backend when it is imported and cannot change it after.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+
+BACKENDS = ("jax", "torch", "tensorflow")
+
+
+def main() -> int:
+    """Run the command line of `sys.argv`, and give its exit status."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--backend")
+    known, _ = parser.parse_known_args()
+    try:
+        choose_backend(known.backend)
+    except ValueError as error:
+        print(f"keras-lowrank: {error}", file=sys.stderr)
+        return 1
+    # TensorFlow greets every process with messages about missing GPUs.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    from keras_lowrank.cli import main as run
+
+    return run()
+
+
+def choose_backend(name: str | None) -> None:
+    """Set `KERAS_BACKEND` to `name`, or to one that is installed.
+
+    Args:
+        name: String, or `None` for what Keras would choose, where that is
+            installed, and the first that is installed otherwise.
+
+    Raises:
+        ValueError: when `name` is not installed, or no backend is.
+    """
+    installed = [item for item in BACKENDS if importlib.util.find_spec(item)]
+    if not installed:
+        raise ValueError(
+            "No backend of Keras is installed. Install one with "
+            '`pip install "keras-lowrank[jax]"` (or torch, or tensorflow).'
+        )
+    if name is None:
+        configured = os.environ.get("KERAS_BACKEND") or _configured()
+        if configured not in BACKENDS or configured in installed:
+            return
+        name = installed[0]
+    if name in BACKENDS and name not in installed:
+        raise ValueError(
+            f"The backend {name} is not installed. Install it with "
+            f'`pip install "keras-lowrank[{name}]"`, or choose one of: '
+            f"{', '.join(installed)}."
+        )
+    os.environ["KERAS_BACKEND"] = name
+
+
+def _configured() -> str:
+    """The backend of Keras' configuration file, or Keras' own default."""
+    home = os.environ.get("KERAS_HOME", pathlib.Path.home() / ".keras")
+    try:
+        config = json.loads((pathlib.Path(home) / "keras.json").read_text())
+        return config["backend"]
+    except (OSError, ValueError, KeyError):
+        return "tensorflow"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
