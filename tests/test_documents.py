@@ -1,0 +1,47 @@
+"""What the documents say is run, and is true."""
+
+import pathlib
+import re
+
+import pytest
+
+import keras_lowrank
+
+ROOT = pathlib.Path(keras_lowrank.__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 4
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    out = capsys.readouterr().out
+    assert "hidden/kernel" in out and "20 x 64" in out
+    assert "WeightDecay (decoupled)" in out
+    assert names["tracker"].recording.epochs == [0, 1, 2, 3, 4, 5]
+    assert names["decay"].rate_in("l2") == 2.5e-4
+
+
+@pytest.mark.once
+def test_links_and_pictures_are_there():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.once
+def test_citation_has_the_version():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {keras_lowrank.__version__}\n" in text
+
+
+@pytest.mark.once
+def test_extras_in_messages_exist():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("keras_lowrank*/**/*.py")]:
+        for extra in re.findall(r"keras-lowrank\[(\w+)\]", path.read_text()):
+            assert extra in project["optional-dependencies"], path
