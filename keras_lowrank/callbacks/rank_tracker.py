@@ -226,13 +226,14 @@ class RankTracker(keras.callbacks.Callback):
             self.recording = Recording(
                 self.measures, info, earlier.measurements
             )
+        self._epoch = first_epoch
+        known = first_epoch in self._measured()
         if self.tensorboard:
             directory = (
                 self.run_dir if self.tensorboard is True else self.tensorboard
             )
-            self._events = EventWriter(directory, first_epoch)
-        self._epoch = first_epoch
-        if first_epoch not in self._measured():
+            self._events = EventWriter(directory, first_epoch + known)
+        if not known:
             self._measure()
 
     def _measure(self, logs=None):

@@ -15,8 +15,8 @@ class EventWriter:
 
     Args:
         log_dir: Path of the directory for the event files.
-        first_epoch: Int, epochs complete when the fit starts. TensorBoard
-            hides what earlier event files say of later epochs.
+        first_epoch: Int, the first that will be written. TensorBoard hides
+            what earlier event files say of it and of later ones.
 
     Raises:
         ImportError: when tensorboardX is not installed.
@@ -24,7 +24,7 @@ class EventWriter:
 
     def __init__(self, log_dir, first_epoch: int = 0):
         self._writer = tensorboardx().SummaryWriter(
-            str(log_dir), purge_step=first_epoch + 1 if first_epoch else None
+            str(log_dir), purge_step=first_epoch or None
         )
 
     def write(self, measurement: Measurement) -> None:
