@@ -48,12 +48,12 @@ def choose_backend(name: str | None) -> None:
             "No backend of Keras is installed. Install one with "
             '`pip install "keras-lowrank[jax]"` (or torch, or tensorflow).'
         )
-    if name is None:
+    if name not in BACKENDS:  # not given, or a slip that the parser will show
         configured = os.environ.get("KERAS_BACKEND") or _configured()
         if configured not in BACKENDS or configured in installed:
             return
         name = installed[0]
-    if name in BACKENDS and name not in installed:
+    if name not in installed:
         raise ValueError(
             f"The backend {name} is not installed. Install it with "
             f'`pip install "keras-lowrank[{name}]"`, or choose one of: '
