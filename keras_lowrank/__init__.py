@@ -5,7 +5,9 @@ from keras_lowrank.baselines import initial_spectra
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import log_spaced
 from keras_lowrank.decay import DecayedOptimizer
+from keras_lowrank.decay import TorchSGD
 from keras_lowrank.decay import WeightDecay
+from keras_lowrank.decay import WeightDecayScheduler
 from keras_lowrank.decay import convert_weight_decay
 from keras_lowrank.decay import explain_weight_decay
 from keras_lowrank.matricize import Matricization

@@ -21,6 +21,7 @@ FLOORS = {
     "tables": 1,
     "spectrum": 1,
     "matricize": 1,
+    "roles": 1,
     "measures": 2,
     "linalg": 2,
     "records": 3,
@@ -36,7 +37,7 @@ FLOORS = {
 
 PUBLIC = """
     DecayedOptimizer KerasLowrankWarning MEASURES Matricization Measure
-    RankReport RankTracker Recording Skip Spectrum WeightDecay
+    RankReport RankTracker Recording Skip Spectrum TorchSGD WeightDecay
     WeightDecayScheduler WeightMatrix as_measure as_measures condition_number
     convert_weight_decay effective_rank energy_rank explain_weight_decay
     frobenius_norm initial_baseline initial_spectra log_spaced

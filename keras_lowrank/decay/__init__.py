@@ -1,8 +1,9 @@
 """Weight decay that means one thing on every backend."""
 
-from keras_lowrank.decay.conventions import convert_weight_decay
-from keras_lowrank.decay.coverage import variable_role
+from keras_lowrank.decay.convention import convert_weight_decay
 from keras_lowrank.decay.explain import WeightDecayTable
 from keras_lowrank.decay.explain import explain_weight_decay
 from keras_lowrank.decay.optimizer import DecayedOptimizer
 from keras_lowrank.decay.policy import WeightDecay
+from keras_lowrank.decay.scheduler import WeightDecayScheduler
+from keras_lowrank.decay.torch_sgd import TorchSGD

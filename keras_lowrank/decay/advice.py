@@ -5,121 +5,133 @@ from collections.abc import Iterator
 
 import keras
 
-from keras_lowrank.decay.coverage import variable_role
 from keras_lowrank.decay.optimizer import DecayedOptimizer
-from keras_lowrank.decay.routes import DecayingWeight
-from keras_lowrank.decay.routes import as_keras_passes_it
+from keras_lowrank.decay.routes import Decaying
+from keras_lowrank.decay.routes import seen_by
+from keras_lowrank.roles import role_of
 
-# Half the distance from 1 to the next number: below it `W - d * W` is `W`.
-_HALF_ULP = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
+# Distance from 1 to the next number.
+EPSILON = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
 }
 
 
-def advice(model: keras.Model, weights: list[DecayingWeight]) -> list[str]:
+def advice(model, variables: list[Decaying]) -> Iterator[str]:
     """What is probably not meant, each with what to do about it.
 
     Args:
         model: The model explained.
-        weights: List of its `DecayingWeight`.
+        variables: List of `Decaying`, its trainable variables.
 
-    Returns:
-        List of strings, empty if nothing is wrong.
+    Yields:
+        Strings.
     """
-    decaying = [weight for weight in weights if weight.routes]
-    optimizers = {id(w.optimizer): w.optimizer for w in weights}.values()
-    return [
-        *_about_routes(decaying),
-        *_about_normalization(decaying),
-        *(m for opt in optimizers for m in _about_exclusions(model, opt)),
-        *_about_late_regularizers(model),
-        *_about_rounding(decaying),
-        *_about_adaptive(decaying),
-    ]
+    yield from _twice(variables)
+    yield from _normalization(variables)
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        if optimizer.weight_decay is not None:
+            yield (
+                "`weight_decay` was set on the `LossScaleOptimizer`, where it "
+                "has no effect. Set it on its `inner_optimizer`, or use "
+                "`WeightDecayScheduler`."
+            )
+        optimizer = optimizer.inner_optimizer
+    for one in getattr(optimizer, "optimizers", [optimizer]):
+        if isinstance(one, DecayedOptimizer):
+            coverage = one.coverage or one.resolve(model.trainable_variables)
+            yield from coverage.unmatched
+        else:
+            yield from _keras_exclusions(one, model.trainable_variables)
+    yield from _rounding(variables)
 
 
-def _about_routes(decaying: list[DecayingWeight]) -> Iterator[str]:
-    twice = [weight for weight in decaying if len(weight.routes) > 1]
+def remarks(variables: list[Decaying]) -> Iterator[str]:
+    """What helps to read the numbers."""
+    rescaled = [one for one in variables if one.is_rescaled]
+    if rescaled:
+        kinds = {type(one.optimizer).__name__ for one in rescaled}
+        yield (
+            f"Coupled decay of {_listed(rescaled)}: {', '.join(sorted(kinds))} "
+            "rescales it together with the gradient, so no fixed fraction "
+            "goes at a step. A decoupled decay takes one."
+        )
+    for momentum in sorted({one.momentum for one in variables} - {0.0, 1.0}):
+        yield (
+            f"Momentum {momentum:g} repeats a coupled decay: in the long run "
+            f"a step takes 1 / (1 - {momentum:g}) times what its own gradient "
+            "holds. The numbers say so much."
+        )
+
+
+def _twice(variables) -> Iterator[str]:
+    twice = [one for one in variables if len(one.routes) > 1]
     if twice:
-        routes = " and ".join(route.name for route in twice[0].routes)
         yield (
-            f"Decayed by more than one route, whose rates add up ({routes}): "
-            f"{_listed(twice)}. Keep one of them."
+            f"L2 plus weight decay: {_listed(twice)} decay by both, and the "
+            "rates add up. Keep one of the two."
         )
 
 
-def _about_normalization(decaying: list[DecayingWeight]) -> Iterator[str]:
-    weights = [
-        weight
-        for weight in decaying
-        if variable_role(weight.variable) == "normalization"
+def _normalization(variables) -> Iterator[str]:
+    found = [
+        one
+        for one in variables
+        if one.routes and role_of(one.variable) == "normalization"
     ]
-    if weights:
+    if found:
         yield (
-            f"Normalization parameters decay: {_listed(weights)}. If that is "
-            'not meant, use `WeightDecay(rate, covers="kernel")`.'
+            f"Normalization parameters decay: {_listed(found)}. If that is "
+            "not meant, use `WeightDecay(rate)`, which covers kernels."
         )
 
 
-def _about_adaptive(decaying: list[DecayingWeight]) -> Iterator[str]:
-    weights = [weight for weight in decaying if weight.is_rescaled]
-    if weights:
-        yield (
-            "A coupled decay under an adaptive optimizer is rescaled by it, so "
-            f"that weights do not shrink in proportion: {_listed(weights)}. "
-            'Use `WeightDecay(rate, coupling="decoupled")`.'
-        )
-
-
-def _about_exclusions(model, optimizer) -> Iterator[str]:
-    variables = model.trainable_variables
-    if isinstance(optimizer, DecayedOptimizer):
-        coverage = optimizer.coverage or optimizer.decay.resolve(variables)
-        yield from coverage.unmatched
-        return
+def _keras_exclusions(optimizer, variables) -> Iterator[str]:
     if not optimizer.weight_decay:
         return
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
     if pattern is not None:
-        yield from _about_patterns(pattern.pattern, variables)
+        for one in _alternatives(pattern.pattern):
+            yield from _keras_pattern(one, optimizer, variables)
     if pattern or getattr(optimizer, "_exclude_from_weight_decay", None):
         yield (
-            "The exclusions of `exclude_from_weight_decay` are not saved with "
-            "the model: once loaded, everything decays. `WeightDecay(rate, "
-            "exclude=[...])` saves them."
+            "What `exclude_from_weight_decay` excludes is not saved: loaded "
+            "again, the model decays everywhere. `WeightDecay(rate, "
+            "exclude=[...])` is saved."
         )
 
 
-def _about_patterns(joined: str, variables) -> Iterator[str]:
-    for pattern in _alternatives(joined):
-        here = any(
-            re.search(pattern, as_keras_passes_it(v).name) for v in variables
+def _keras_pattern(pattern, optimizer, variables) -> Iterator[str]:
+    def found_in(texts):
+        return any(re.search(pattern, text) for text in texts)
+
+    here = found_in(seen_by(optimizer, one).name for one in variables)
+    by_name = found_in(one.name for one in variables)
+    by_path = found_in(one.path for one in variables)
+    cure = (
+        "Use `var_list`, or `WeightDecay(rate, exclude=[...])`, which "
+        "searches paths everywhere."
+    )
+    if by_path and not by_name:
+        effect = "works" if here else "matches nothing"
+        yield (
+            f"The pattern '{pattern}' of `exclude_from_weight_decay` {effect} "
+            f"on this backend: Keras searches the path of a variable on "
+            "TensorFlow, but its bare name, as 'kernel', on JAX and torch. "
+            f"{cure}"
         )
-        by_name = any(re.search(pattern, v.name) for v in variables)
-        by_path = any(re.search(pattern, v.path) for v in variables)
-        advice = (
-            "Use `var_list`, or `WeightDecay(rate, exclude=[...])`, which "
-            "searches the path everywhere."
+    elif not here:
+        yield (
+            f"The pattern '{pattern}' of `exclude_from_weight_decay` matches "
+            f"nothing, so it excludes nothing. {cure}"
         )
-        if not (here or by_path):
-            yield (
-                f"The exclusion '{pattern}' matches nothing, so nothing is "
-                f"excluded by it. {advice}"
-            )
-        elif by_path and not by_name:
-            effect = "works on TensorFlow alone" if here else "matches nothing"
-            yield (
-                f"The exclusion '{pattern}' {effect}: Keras searches it in the "
-                "path of a variable on TensorFlow, and in its bare name, as "
-                f"'kernel', on other backends. {advice}"
-            )
 
 
 def _alternatives(joined: str) -> list[str]:
-    # Keras joins the patterns with "|"; a pattern may hold one itself.
+    # Keras joins the patterns by "|"; a pattern may hold one itself.
     parts = sorted(joined.split("|"))
     try:
         for part in parts:
@@ -129,45 +141,30 @@ def _alternatives(joined: str) -> list[str]:
     return parts
 
 
-def _about_late_regularizers(model) -> Iterator[str]:
-    for layer in model._flatten_layers():
-        for attribute, regularizer in vars(layer).items():
-            prefix, _, ending = attribute.rpartition("_")
-            if ending != "regularizer" or regularizer is None:
-                continue
-            for name in (prefix, f"{prefix}_kernel"):
-                variable = getattr(layer, name, None)
-                if (
-                    isinstance(variable, keras.Variable)
-                    and variable.trainable
-                    and variable.regularizer is not regularizer
-                ):
-                    yield (
-                        f"`{attribute}` of layer '{layer.name}' was set after "
-                        "the layer was built and has no effect. Set "
-                        f"`layer.{name}.regularizer`, or use `WeightDecay`."
-                    )
-
-
-def _about_rounding(decaying: list[DecayingWeight]) -> Iterator[str]:
-    for dtype, half_ulp in _HALF_ULP.items():
-        lost = [
-            weight
-            for weight in decaying
-            if keras.backend.standardize_dtype(weight.variable.dtype) == dtype
-            and 0 < weight.decay < half_ulp
+def _rounding(variables) -> Iterator[str]:
+    for dtype, epsilon in EPSILON.items():
+        small = [
+            one
+            for one in variables
+            if keras.backend.standardize_dtype(one.variable.dtype) == dtype
+            and 0 < (one.decay or 0.0) < epsilon / 2
         ]
-        if lost:
-            yield (
-                f"A step takes {lost[0].decay:.2g} of {_listed(lost)}, less "
-                f"than {dtype} resolves ({half_ulp:.2g}): once the gradients "
-                "vanish, rounding leaves nothing of the decay. Raise the rate "
-                "or the learning rate, or keep the weights in float32 with a "
-                "`mixed_` dtype policy."
-            )
+        # A weight between 1 and 2 moves in steps of epsilon, and half of one
+        # is needed to move it.
+        lost = [one for one in small if one.decay < epsilon / 4]
+        partly = [one for one in small if one not in lost]
+        for group, effect in ((lost, "loses it all"), (partly, "loses some")):
+            if group:
+                yield (
+                    f"A step takes {group[0].decay:.2g} of "
+                    f"{_listed(group)}, and rounding to {dtype} {effect} "
+                    f"where it comes alone (it resolves {epsilon / 2:.2g}). "
+                    "Raise the rate or the learning rate, or keep variables "
+                    "in float32 with a `mixed_` dtype policy."
+                )
 
 
-def _listed(weights: list[DecayingWeight]) -> str:
-    shown = ", ".join(f"'{weight.name}'" for weight in weights[:3])
-    more = len(weights) - 3
+def _listed(variables: list[Decaying]) -> str:
+    shown = ", ".join(f"'{one.name}'" for one in variables[:3])
+    more = len(variables) - 3
     return f"{shown} and {more} more" if more > 0 else shown

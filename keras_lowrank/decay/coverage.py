@@ -1,4 +1,4 @@
-"""Which variables a weight decay covers, resolved once and by identity."""
+"""Which variables a weight decay covers, decided once and by identity."""
 
 import dataclasses
 import difflib
@@ -9,138 +9,36 @@ from typing import Any
 
 import keras
 
-ROLES = ("kernel", "embedding", "bias", "normalization", "other")
+from keras_lowrank.roles import role_of
 
-# The names Keras' layers give; `scale`, of two minds, is looked at apart.
-_NORMALIZATION = re.compile(
-    r"gamma|beta|(moving|renorm)_(mean|variance|stddev)"
-)
-_BIAS = re.compile(r"(.*_)?bias(es)?")
-_EMBEDDING = re.compile(r".*embed.*")
-_KERNEL = re.compile(r"(.*_)?kernel(_[ab])?")
+# What `covers` and `exclude` call the roles.
+ROLE_NAMES = {
+    "kernels": "kernel",
+    "biases": "bias",
+    "normalization": "normalization",
+    "embeddings": "embedding",
+    "vectors": "vector",
+}
+NAMES = (*ROLE_NAMES, "all")
 
+# What is said of one variable may be said of several.
+_MEANING = ROLE_NAMES | {role: role for role in ROLE_NAMES.values()}
 
-def variable_role(variable) -> str:
-    """What a variable is to its layer, told from the variable alone.
-
-    Names decide, since shapes mislead: the bias of a `MultiHeadAttention` has
-    two axes. A name that no Keras layer uses is a kernel if it is a matrix,
-    that is, has at least two axes longer than 1.
-
-    | role              | variables                                         |
-    |-------------------|---------------------------------------------------|
-    | `"kernel"`        | kernels, also depthwise, recurrent and LoRA ones  |
-    | `"embedding"`     | tables of `Embedding`, also positional ones       |
-    | `"bias"`          | biases, of any shape                              |
-    | `"normalization"` | `gamma`, `beta`, moving statistics, `RMS` scales  |
-    | `"other"`         | anything else, as the slopes of a `PReLU`         |
-
-    Args:
-        variable: `keras.Variable`.
-
-    Returns:
-        String, one of the roles above.
-
-    Example:
-
-    >>> layer = keras.layers.BatchNormalization()
-    >>> layer.build((None, 3))
-    >>> variable_role(layer.gamma)
-    'normalization'
-    """
-    name = variable.name.split("/")[-1].split(":")[0]
-    if _NORMALIZATION.fullmatch(name):
-        return "normalization"
-    if _BIAS.fullmatch(name):
-        return "bias"
-    if _EMBEDDING.fullmatch(name):
-        return "embedding"
-    if _KERNEL.fullmatch(name):
-        return "kernel"
-    if name == "scale":
-        # `RMSNormalization` and the two attention layers share this name.
-        attention = "attention" in variable.path.rpartition("/")[0]
-        return "other" if attention else "normalization"
-    if not variable.trainable:
-        return "other"  # quantization scales, spectral vectors, seeds
-    return "kernel" if sum(n > 1 for n in variable.shape) >= 2 else "other"
+# A role or a pattern, a layer, or a variable.
+Selector = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What a `WeightDecay` covers in one list of variables.
+    """What a weight decay covers in one list of variables.
 
     Args:
-        mask: Tuple of bools, one per variable.
-        entries: Tuple of dicts with the name, the shape and the bool of each
-            variable: what is saved where identity cannot be.
-        unmatched: Tuple of strings, what was asked for and found nowhere.
+        covered: Tuple of bools, one per variable.
+        unmatched: Tuple of strings that say what was asked for in vain.
     """
 
-    mask: tuple[bool, ...]
-    entries: tuple[dict[str, Any], ...]
+    covered: tuple[bool, ...]
     unmatched: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedCoverage:
-    """A mask read from a saved model, for the variables it was made for."""
-
-    entries: tuple[dict[str, Any], ...]
-
-    def mask(self, variables: Sequence) -> tuple[bool, ...]:
-        """The saved bools, after checking that `variables` are the same."""
-        saved = [
-            (entry["name"], list(entry["shape"])) for entry in self.entries
-        ]
-        found = [(v.name, list(v.shape)) for v in variables]
-        if saved != found:
-            position, expected, received = next(
-                (i, s, f)
-                for i, (s, f) in enumerate(
-                    zip([*saved, None], [*found, None], strict=False)
-                )
-                if s != f
-            )
-            raise ValueError(
-                "The weight decay was saved with a coverage by layer, variable "
-                "or function, which fits the variables it was saved with and "
-                f"no others. Expected {len(saved)} trainable variables with "
-                f"number {position} being {expected or 'none'}. Received: "
-                f"{len(found)} with number {position} being "
-                f"{received or 'none'}. Give `covers` and `exclude` anew, or "
-                "use roles and patterns, which fit any model."
-            )
-        return tuple(bool(entry["covered"]) for entry in self.entries)
-
-
-# A role or pattern, a layer, a variable, a function, or a `SavedCoverage`.
-Selector = Any
-
-
-def as_selectors(value, argument: str) -> tuple[Selector, ...]:
-    """`value`, one selector or several, as a tuple of checked selectors."""
-    single = isinstance(value, (str, keras.layers.Layer, keras.Variable))
-    if single or callable(value) or isinstance(value, SavedCoverage):
-        value = (value,)
-    if not isinstance(value, Iterable):
-        raise TypeError(_selector_message(value, argument))
-    items = tuple(value)
-    if items and all(isinstance(item, dict) for item in items):
-        return (SavedCoverage(items),)
-    for item in items:
-        if isinstance(item, str):
-            _check_pattern(item, argument)
-        elif not (
-            callable(item) or isinstance(item, (keras.Variable, SavedCoverage))
-        ):
-            raise TypeError(_selector_message(item, argument))
-    return items
-
-
-def is_portable(selectors: Iterable[Selector]) -> bool:
-    """Whether `selectors` mean the same for any model: roles and patterns."""
-    return all(isinstance(item, (str, SavedCoverage)) for item in selectors)
 
 
 def resolve(
@@ -149,61 +47,58 @@ def resolve(
     variables: Sequence,
 ) -> Coverage:
     """Decide for each of `variables` whether it is covered."""
-    variables = list(variables)
-    covered = [False] * len(variables)
-    unmatched = []
+    covered, unmatched = [False] * len(variables), []
     for argument, selectors in (("covers", covers), ("exclude", exclude)):
         for selector in selectors:
-            mask = _matches(selector, variables)
-            # A role is a class of variables that a model may well not have.
-            if not any(mask) and not _is_role(selector):
-                unmatched.append(_nothing_found(selector, argument, variables))
-            covered = [
-                argument == "covers" if hit else before
-                for hit, before in zip(mask, covered, strict=True)
-            ]
-    if any(isinstance(item, SavedCoverage) for item in covers):
-        unmatched = []  # A mask may be empty, and was looked at when made.
-    entries = tuple(
-        {"name": v.name, "shape": [int(n) for n in v.shape], "covered": hit}
-        for v, hit in zip(variables, covered, strict=True)
-    )
-    return Coverage(tuple(covered), entries, tuple(unmatched))
+            hits = [matches(selector, variable) for variable in variables]
+            # A role is a kind of variable that a model may well not have.
+            if not any(hits) and not _is_role(selector):
+                unmatched.append(_in_vain(selector, argument, variables))
+            for index, hit in enumerate(hits):
+                if hit:
+                    covered[index] = argument == "covers"
+    return Coverage(tuple(covered), tuple(unmatched))
 
 
-def _matches(selector: Selector, variables: Sequence) -> Sequence[bool]:
-    if isinstance(selector, SavedCoverage):
-        return selector.mask(variables)
-    if isinstance(selector, str):
-        if selector == "all":
-            return [True] * len(variables)
-        if selector in ROLES:
-            return [variable_role(v) == selector for v in variables]
-        return [bool(re.search(selector, v.path)) for v in variables]
+def matches(selector: Selector, variable) -> bool:
+    """Whether a selector means this variable."""
     if isinstance(selector, keras.layers.Layer):
-        # A layer is callable too, so it is asked for first.
-        identities = {id(weight) for weight in selector.weights}
-        return [id(v) in identities for v in variables]
+        return any(weight is variable for weight in selector.weights)
     if isinstance(selector, keras.Variable):
-        return [v is selector for v in variables]
-    return [bool(selector(v)) for v in variables]
+        return selector is variable
+    if _is_role(selector):
+        return selector == "all" or _MEANING[selector] == role_of(variable)
+    return re.search(selector, variable.path) is not None
 
 
-def _is_role(selector: Selector) -> bool:
-    return isinstance(selector, str) and selector in (*ROLES, "all")
+def as_selectors(value, argument: str) -> tuple[Selector, ...]:
+    """`value`, one selector or several, as a tuple of checked selectors."""
+    if isinstance(value, (str, keras.layers.Layer, keras.Variable)):
+        value = (value,)
+    if not isinstance(value, Iterable):
+        raise TypeError(_wrong_type(value, argument))
+    selectors = tuple(value)
+    for selector in selectors:
+        if isinstance(selector, str):
+            _check_pattern(selector, argument)
+        elif not isinstance(selector, (keras.layers.Layer, keras.Variable)):
+            raise TypeError(_wrong_type(selector, argument))
+    return selectors
 
 
-def _nothing_found(selector, argument: str, variables: Sequence) -> str:
-    message = (
-        f"`{argument}={describe(selector)}` matches no trainable variable."
-    )
-    if not isinstance(selector, str):
-        return f"{message} Was it meant for another model, or is it frozen?"
-    roles = difflib.get_close_matches(selector, ROLES, n=1)
-    if roles:
-        return f"{message} Did you mean the role '{roles[0]}'?"
-    paths = ", ".join(f"'{v.path}'" for v in variables[:3])
-    return f"{message} A pattern is searched in the paths, as {paths}."
+def as_strings(selectors: Iterable[Selector]) -> list[str]:
+    """Selectors as they are saved: objects become patterns of their paths."""
+    strings = []
+    for selector in selectors:
+        if isinstance(selector, str):
+            strings.append(selector)
+        elif isinstance(selector, keras.Variable):
+            strings.append(_exactly(selector.path))
+        elif selector.weights:
+            strings += [_exactly(weight.path) for weight in selector.weights]
+        else:
+            strings.append(rf"(^|/){re.escape(selector.name)}/")
+    return strings
 
 
 def describe(selector: Selector) -> str:
@@ -212,33 +107,49 @@ def describe(selector: Selector) -> str:
         return repr(selector)
     if isinstance(selector, keras.layers.Layer):
         return f"<layer '{selector.name}'>"
-    if isinstance(selector, keras.Variable):
-        return f"<variable '{selector.path}'>"
-    if isinstance(selector, SavedCoverage):
-        return f"<saved mask of {len(selector.entries)} variables>"
-    return f"<function {getattr(selector, '__name__', selector)}>"
+    return f"<variable '{selector.path}'>"
+
+
+def _is_role(selector: Selector) -> bool:
+    return isinstance(selector, str) and selector in (*_MEANING, "all")
+
+
+def _exactly(path: str) -> str:
+    return f"^{re.escape(path)}$"
 
 
 def _check_pattern(pattern: str, argument: str) -> None:
-    if not pattern:
-        raise ValueError(
-            f"`{argument}` holds an empty string, which matches everything as "
-            "a pattern. Use 'all' if that is meant, and () for nothing."
-        )
     try:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(
-            f"`{argument}` must hold roles ({', '.join(ROLES)}, all) or "
-            "regular expressions searched in `variable.path`. Received: "
-            f"{pattern!r}, which is not one: {error}."
+            f"`{argument}` must hold {NAMES} or regular expressions searched "
+            f"in `variable.path`. Received: {pattern!r}, which is neither: "
+            f"{error}."
         ) from error
+    if not pattern:
+        raise ValueError(
+            f"`{argument}` must not hold an empty string, a pattern found in "
+            "every path. Received: ''. Use 'all' for all variables, and () "
+            "for none."
+        )
 
 
-def _selector_message(item, argument: str) -> str:
+def _wrong_type(value, argument: str) -> str:
     return (
-        f"`{argument}` must be a role ({', '.join(ROLES)}, all), a regular "
-        "expression searched in `variable.path`, a layer, a `keras.Variable`, "
-        "a function from a variable to a bool, or a list of these. Received: "
-        f"{item!r} (of type {type(item).__name__})."
+        f"`{argument}` must be one of {NAMES}, a regular expression searched "
+        "in `variable.path`, a Keras layer, a `keras.Variable`, or a list of "
+        f"these. Received: {value!r} (of type {type(value).__name__})."
     )
+
+
+def _in_vain(selector: Selector, argument: str, variables) -> str:
+    message = (
+        f"`{argument}={describe(selector)}` matches no trainable variable."
+    )
+    if isinstance(selector, str):
+        for name in difflib.get_close_matches(selector, NAMES, n=1):
+            message += f" Did you mean '{name}'?"
+    paths = ", ".join(variable.path for variable in variables[:8])
+    more = ", …" if len(variables) > 8 else ""
+    return f"{message} There are: {paths}{more}."

@@ -42,7 +42,7 @@ class Demo:
     """
 
     rate: float = 0.05
-    learning_rate: float = 0.2
+    learning_rate: float = 0.1
     batch_size: int = 64
     epochs: int = 150
     depth: int = 5
