@@ -1,5 +1,8 @@
 """What a weight matrix measures before training: the baseline of a curve."""
 
+import operator
+import random
+
 import keras
 import numpy as np
 
@@ -113,8 +116,8 @@ def initial_baseline(
 
 def _checked_shape(shape) -> tuple[int, ...]:
     try:
-        sizes = tuple(int(size) for size in shape)
-    except (TypeError, ValueError):
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
         sizes = ()
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(
@@ -126,11 +129,16 @@ def _checked_shape(shape) -> tuple[int, ...]:
 
 
 def _initializer(identifier):
-    if isinstance(identifier, str) and identifier == "torch":
-        return keras.initializers.VarianceScaling(
-            scale=1 / 3, mode="fan_in", distribution="uniform"
-        )
-    return keras.initializers.get(identifier)
+    # One that is made without a seed takes it from Python's `random`.
+    state = random.getstate()
+    try:
+        if isinstance(identifier, str) and identifier == "torch":
+            return keras.initializers.VarianceScaling(
+                scale=1 / 3, mode="fan_in", distribution="uniform"
+            )
+        return keras.initializers.get(identifier)
+    finally:
+        random.setstate(state)
 
 
 def _draw(make, shape, seed: int) -> np.ndarray:

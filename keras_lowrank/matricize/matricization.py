@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 
 import numpy as np
 
@@ -78,8 +79,8 @@ class Matricization:
             if axes is None and field in ("split", "parts"):
                 continue
             try:
-                axes = tuple(int(axis) for axis in axes)
-            except (TypeError, ValueError) as error:
+                axes = tuple(operator.index(axis) for axis in axes)
+            except TypeError as error:
                 raise TypeError(
                     f"`{field}` must be a tuple of ints, such as (0, 1). "
                     f"Received: {field}={axes!r}."
@@ -113,8 +114,7 @@ class Matricization:
                 f"rows={self.rows}, columns={self.columns}, "
                 f"blocks={self.blocks} for a tensor of shape {sizes}."
             )
-        own = {axis % count for axis in self._parts}
-        if not own <= {axis % count for axis in named}:
+        if not all(-count <= axis < count for axis in self._parts):
             raise ValueError(
                 f"`parts` must be some of the axes of {sizes}. "
                 f"Received: parts={self.parts}."

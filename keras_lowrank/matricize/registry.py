@@ -24,10 +24,11 @@ def register_matricization(
 ) -> Callable[[Rule], Rule]:
     """Say how the variables of your own layer become matrices.
 
-    Two-dimensional variables of unknown layers are measured as they are; a
-    rule is needed for kernels with more axes, and can be used to leave
-    variables out. It holds for subclasses that have no rule of their own, and
-    replaces an earlier rule of the same class.
+    Two-dimensional variables of unknown layers are measured as they are,
+    unless they are named as biases or as `gamma` and `beta`; a rule is needed
+    for kernels with more axes, and can be used to leave variables out. It
+    holds for subclasses that have no rule of their own, except for kernels it
+    does not fit, and replaces an earlier rule of the same class.
 
     Args:
         *layer_classes: Subclasses of `keras.layers.Layer`.
@@ -96,7 +97,8 @@ def matricize(layers, variable, shape=None) -> Matricization | Skip:
 
     Raises:
         TypeError: when a rule returns something else.
-        ValueError: when a rule does not fit the shape of the variable.
+        ValueError: when a rule does not fit the shape of a variable of the
+            class it was registered for.
 
     Example:
 
@@ -109,12 +111,21 @@ def matricize(layers, variable, shape=None) -> Matricization | Skip:
     if 0 in shape:
         return Skip("empty: no entries")
     for position, layer in enumerate(layers):
-        rule, inner = _rule_of(type(layer))
+        rule, inner, rule_class = _rule_of(type(layer))
         if rule is None or (position > 0 and not inner):
             continue
         answer = rule(layer, variable)
         if isinstance(answer, Matricization):
-            _check(answer, shape, layer, variable)
+            try:
+                answer.check(shape)
+            except ValueError as error:
+                # A subclass may arrange a kernel in a way of its own.
+                if rule_class is not type(layer):
+                    continue
+                raise ValueError(
+                    f"The matricization rule of `{type(layer).__name__}` does "
+                    f"not fit variable '{variable.path}': {error}"
+                ) from error
         if isinstance(answer, (Matricization, Skip)):
             return answer
         if answer is not None:
@@ -127,21 +138,11 @@ def matricize(layers, variable, shape=None) -> Matricization | Skip:
     return _without_rule(variable.name, shape)
 
 
-def _rule_of(layer_class: type) -> tuple[Rule | None, bool]:
+def _rule_of(layer_class: type) -> tuple[Rule | None, bool, type]:
     for parent in layer_class.__mro__:
         if parent in _RULES:
-            return _RULES[parent]
-    return None, False
-
-
-def _check(answer: Matricization, shape, layer, variable) -> None:
-    try:
-        answer.check(shape)
-    except ValueError as error:
-        raise ValueError(
-            f"The matricization rule of `{type(layer).__name__}` does not fit "
-            f"variable '{variable.path}': {error}"
-        ) from error
+            return (*_RULES[parent], parent)
+    return None, False, layer_class
 
 
 def _without_rule(name: str, shape: tuple[int, ...]) -> Matricization | Skip:
@@ -151,13 +152,14 @@ def _without_rule(name: str, shape: tuple[int, ...]) -> Matricization | Skip:
         return Skip("normalization")
     if len(shape) == 2:
         return Matricization(rows=(0,), columns=(1,))
-    # An axis of size 1 says nothing about rows and columns.
     long = [axis for axis, size in enumerate(shape) if size > 1]
     if not shape:
         return Skip("scalar")
     if len(long) < 2:
         return Skip("vector")
-    if len(long) == 2:
+    # An axis of size 1 does not matter, unless it is the last: the kernel of
+    # a convolution with one output is one column.
+    if len(long) == 2 and long[1] == len(shape) - 1:
         others = tuple(a for a in range(len(shape)) if a not in long)
         return Matricization(rows=(*others, long[0]), columns=(long[1],))
     return Skip(UNSUPPORTED, unsupported=True)

@@ -15,10 +15,10 @@ def convolution(layer, variable):
     """Kernel (*window, input, output) as (window * input, output)."""
     if variable.name != "kernel":
         return None
-    *window, inputs, outputs = variable.shape
-    rows = tuple(range(len(window) + 1))
+    rows = tuple(range(len(variable.shape) - 1))
     if layer.groups == 1:
         return Matricization(rows=rows, columns=(-1,))
+    *window, inputs, outputs = variable.shape
     # Output channels come group after group, each fed by its own inputs.
     return Matricization(
         rows=rows,
@@ -67,18 +67,18 @@ def _depthwise(variable):
 def einsum_dense(layer, variable):
     """Contracted axes are rows, new ones columns, kept ones blocks.
 
-    Where two axes are rows or two are columns, the first of them is that of
-    the heads, as in Keras' attention layers: `(dim, heads, head_dim)` and
-    `(heads, head_dim, dim)`.
+    Where two axes are rows, or else two are columns, the first of them is that
+    of the heads, as in Keras' attention layers: `(heads, head_dim, dim)` and
+    `(dim, heads, head_dim)`.
     """
     if variable.name != "kernel":
         return None
     rows, columns, blocks = einsum_axes(layer.equation)
     if not rows or not columns:
         return Skip("scale: no sum over one axis gives another")
-    if {len(rows), len(columns)} == {1, 2} and not blocks:
-        heads = max(rows, columns, key=len)[:1]
-        return Matricization(rows, columns, parts=heads, view="heads")
+    several = [axes for axes in (rows, columns) if len(axes) == 2]
+    if several and not blocks:
+        return Matricization(rows, columns, parts=several[0][:1], view="heads")
     return Matricization(rows, columns, blocks)
 
 
@@ -89,8 +89,9 @@ def einsum_axes(equation: str):
         equation: String as `keras.layers.EinsumDense` takes it.
 
     Returns:
-        Tuple of three tuples of ints: axes summed over with the input, axes
-        that only the output has, axes that input and output both have.
+        Tuple of three tuples of ints: axes summed over with the input, in its
+        order; axes that only the output has, and axes that input and output
+        both have, in the order of the output.
 
     Example:
 
@@ -99,15 +100,14 @@ def einsum_axes(equation: str):
     """
     operands, output = equation.replace(" ", "").split("->")
     inputs, kernel = operands.split(",")
-    rows, columns, blocks = [], [], []
-    for axis, letter in enumerate(kernel):
-        if letter not in output:
-            rows.append(axis)
-        elif letter not in inputs:
-            columns.append(axis)
-        else:
-            blocks.append(axis)
-    return tuple(rows), tuple(columns), tuple(blocks)
+    new = [letter for letter in output if letter not in inputs]
+    kept = [letter for letter in output if letter in inputs]
+    summed = [letter for letter in inputs if letter not in output]
+    rows, columns, blocks = (
+        tuple(kernel.index(letter) for letter in letters if letter in kernel)
+        for letters in (summed, new, kept)
+    )
+    return rows, columns, blocks
 
 
 @register_matricization(layers.LSTMCell)

@@ -74,12 +74,12 @@ def rank_report(
     3.0
     >>> report.print(line_length=60)
     Rank report of 'small': 1 of 2 variables measured, 1 skipped
-    ────────────────────────────────────────────────────
-     name                         matrix  rank  stable
-                                                  rank
-    ────────────────────────────────────────────────────
-     dense/kernel                  3 x 3     3       3
-    ────────────────────────────────────────────────────
+    ──────────────────────────────────
+                                stable
+                  matrix  rank    rank
+    ──────────────────────────────────
+    dense/kernel   3 x 3     3       3
+    ──────────────────────────────────
     Skipped, bias: dense/bias
     rank: numerical_rank(tolerance=0.001,
       relative_to='frobenius')

@@ -19,7 +19,20 @@ from keras_lowrank.matricize import einsum_axes
 
 INTEGER_MODES = ("int8", "int4")
 CALIBRATED = {"gptq": "is_gptq_calibrated", "awq": "is_awq_calibrated"}
-SCALES = ("_scale", "_zero", "_amax_history", "g_idx", "awq_scales")
+SCALES = (
+    "_scale",
+    "_zero",
+    "zero_point",
+    "_amax_history",
+    "g_idx",
+    "awq_scales",
+)
+MATRICES = ("kernel", "embeddings", "reverse_embeddings")
+QUANTIZABLE = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Embedding,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +80,11 @@ def applied_tensor(layer, variable) -> Applied | Skip:
     if mode and variable.name.endswith(SCALES):
         return Skip("quantization scale")
     dtype = keras.backend.standardize_dtype(variable.dtype)
+    if dtype.startswith("complex"):
+        return Skip(
+            f"{dtype} entries: measure real and imaginary parts by themselves",
+            unsupported=True,
+        )
     if not keras.backend.is_float_dtype(dtype):
         stored = _dequantized(layer, variable, mode, dtype)
     elif mode == "float8" and variable.name == "kernel":
@@ -128,18 +146,13 @@ def _through_float8(layer, variable) -> np.ndarray:
 
 
 def _dequantized(layer, variable, mode, dtype) -> Applied | Skip:
-    supported = (
-        keras.layers.Dense,
-        keras.layers.EinsumDense,
-        keras.layers.Embedding,
-    )
-    matrix = variable.name in ("kernel", "embeddings")
     calibrated = mode in CALIBRATED and getattr(layer, CALIBRATED[mode], False)
+    matrix = variable.name in MATRICES
     if mode in CALIBRATED and matrix and not calibrated:
         return Skip("quantized kernel, not in use before calibration")
     if mode not in INTEGER_MODES and not calibrated:
         return Skip(f"{dtype} entries, no weights")
-    if calibrated or not matrix or not isinstance(layer, supported):
+    if not matrix or not isinstance(layer, QUANTIZABLE):
         return Skip(
             f"{mode} kernel that cannot be read exactly: measure the layer "
             "before quantizing it",
@@ -148,45 +161,82 @@ def _dequantized(layer, variable, mode, dtype) -> Applied | Skip:
     shape = _logical_shape(layer, variable, mode)
 
     def read():
-        values = _integers_over_scale(layer, variable, mode)
+        if mode in CALIBRATED:
+            values = _calibrated(layer, variable)
+        elif mode == "int8" and isinstance(layer, keras.layers.EinsumDense):
+            values = _int8_einsum(layer, variable)
+        else:
+            values = _scaled(layer, variable, mode, shape)
         return values.reshape(shape).astype(np.float32)
 
     return Applied(shape, read, mode, (variable,))
 
 
 def _logical_shape(layer, variable, mode) -> tuple[int, ...]:
+    """Shape of the kernel, which may be stored flat, turned or packed."""
     if mode == "int8":
         return tuple(variable.shape)
-    # Two int4 entries share a byte along the last axis.
     if isinstance(layer, keras.layers.EinsumDense):
         return tuple(layer.original_kernel_shape)
-    embedding = isinstance(layer, keras.layers.Embedding)
-    columns = layer.output_dim if embedding else layer.units
-    return (*variable.shape[:-1], columns)
+    if isinstance(layer, keras.layers.Embedding):
+        shape = (layer.input_dim, layer.output_dim)
+        return shape if variable.name == "embeddings" else shape[::-1]
+    inputs = variable.shape[1 if mode in CALIBRATED else 0]
+    return inputs, layer.units
 
 
-def _integers_over_scale(layer, variable, mode) -> np.ndarray:
+def _scaled(layer, variable, mode, shape) -> np.ndarray:
+    """The matrix of int8 and int4 entries, over a scale or in groups."""
     name = variable.name
-    scale = host_array(getattr(layer, f"{name}_scale")).astype(np.float64)
-    if mode == "int8":
-        integers = host_array(variable)
+    # An embedding has a scale per row and shares it along columns, as bytes
+    # of int4 are; the others have one per column.
+    axis = 1 if name == "embeddings" else 0
+    integers = host_array(variable)
+    if mode == "int4":
+        packed = 0 if name == "reverse_embeddings" else 1
+        size = shape[packed]
         if isinstance(layer, keras.layers.EinsumDense):
-            return integers / _einsum_scale(layer.equation, integers, scale)
-    else:
-        shape = _logical_shape(layer, variable, mode)
-        columns = math.prod(shape) // variable.shape[0]
-        unpacked = keras.quantizers.unpack_int4(
-            keras.ops.convert_to_tensor(variable), columns, axis=-1
-        )
-        integers = host_array(unpacked)
-    # An embedding has a scale per row, the others one per column.
-    axis = 1 if isinstance(layer, keras.layers.Embedding) else 0
-    zero = getattr(layer, f"{name}_zero", None)
-    if zero is None:
+            size = math.prod(shape) // variable.shape[0]
+        integers = _unpacked(variable, size, packed, "int8")
+    scale = _attribute(layer, f"{name}_scale")
+    if not hasattr(layer, f"{name}_zero"):
         return integers / np.expand_dims(scale, axis)
-    groups = host_array(layer.g_idx).astype(int)
-    zeros = np.take(host_array(zero), groups, axis)
-    return (integers - zeros) * np.take(scale, groups, axis)
+    zero = _attribute(layer, f"{name}_zero")
+    return _in_groups(layer, integers, scale, zero, axis)
+
+
+def _calibrated(layer, variable) -> np.ndarray:
+    """The matrix of GPTQ and AWQ, which is stored turned."""
+    scale, zero = (_attribute(layer, f"kernel_{s}") for s in ("scale", "zero"))
+    integers = host_array(variable)
+    if len(integers) != len(scale):  # two entries of 4 bits in a byte
+        integers = _unpacked(variable, len(scale), 0, "uint8")
+    values = _in_groups(layer, integers, scale, zero, 1).T
+    if layer.quantization_mode == "awq":
+        values = values / _attribute(layer, "awq_scales")[:, None]
+    return values
+
+
+def _in_groups(layer, integers, scale, zero, axis) -> np.ndarray:
+    groups = _attribute(layer, "g_idx").astype(int)
+    return (integers - zero.take(groups, axis)) * scale.take(groups, axis)
+
+
+def _unpacked(variable, size, axis, dtype) -> np.ndarray:
+    packed = keras.ops.convert_to_tensor(variable)
+    return host_array(
+        keras.quantizers.unpack_int4(packed, size, axis=axis, dtype=dtype)
+    )
+
+
+def _attribute(layer, name) -> np.ndarray:
+    return host_array(getattr(layer, name)).astype(np.float64)
+
+
+def _int8_einsum(layer, variable) -> np.ndarray:
+    integers = host_array(variable)
+    scale = _attribute(layer, "kernel_scale")
+    return integers / _einsum_scale(layer.equation, integers, scale)
 
 
 def _einsum_scale(equation: str, kernel, scale) -> np.ndarray:

@@ -71,7 +71,7 @@ def weight_matrices(
     for location in locate_variables(model):
         answer = _matrices_of(location, choice)
         if isinstance(answer, Skip):
-            skipped.append(_skipped(location, answer))
+            skipped.append(_skipped(location, location.layers[0], answer))
         else:
             matrices += answer
     if strict:
@@ -79,7 +79,7 @@ def weight_matrices(
     if weights is not None:
         kept = select(weights, matrices, skipped)
         skipped += [
-            _skipped(matrix, Skip(NOT_SELECTED))
+            _skipped(matrix, matrix.layer, Skip(NOT_SELECTED))
             for position, matrix in enumerate(matrices)
             if position not in kept
         ]
@@ -124,9 +124,8 @@ def _part_name(name, how, part) -> str:
     return name if part is None else f"{name}[{how.label(part)}]"
 
 
-def _skipped(where, skip: Skip) -> SkippedWeight:
+def _skipped(where, layer, skip: Skip) -> SkippedWeight:
     variable = where.variable
-    layer = getattr(where, "layer", None) or where.layers[0]
     return SkippedWeight(
         name=where.name,
         path=variable.path,

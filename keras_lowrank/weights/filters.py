@@ -80,8 +80,15 @@ def _nothing_found(one, matrices, skipped) -> str:
         f"`weights` selects no matrix. Received: {one!r}. "
         f"Names of the matrices: {[matrix.name for matrix in matrices]}."
     )
-    if isinstance(one, str):
-        near = [f"'{s.name}' ({s.reason})" for s in skipped if one in s.name]
-        if near:
-            message += f" Skipped: {', '.join(near)}."
+    near = [f"'{s.name}' ({s.reason})" for s in skipped if _means(one, s)]
+    if near:
+        message += f" Skipped: {', '.join(near)}."
     return message
+
+
+def _means(one, skipped) -> bool:
+    if isinstance(one, keras.layers.Layer):
+        return any(weight is skipped.variable for weight in one.weights)
+    if isinstance(one, str):
+        return one in skipped.name
+    return one is skipped.variable
