@@ -129,7 +129,6 @@ class TestInitialSpectra:
             {"class_name": "HeNormal", "config": {"seed": 5}},
             keras.initializers.RandomUniform,
         ],
-        ids=str,
     )
     def test_samples_differ_and_return(self, initializer):
         first, second = initial_spectra((6, 4), initializer, samples=2)

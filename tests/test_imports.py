@@ -207,3 +207,22 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
     frame, events = messages
     assert 'pip install "keras-lowrank[plots]"' in frame
     assert 'pip install "keras-lowrank[tensorboard]"' in events
+
+
+def test_event_files_need_no_tensorflow(tmp_path):
+    others = [name for name in BACKENDS if name != keras.backend.backend()]
+    script = f"""
+        import keras
+        import numpy as np
+        import keras_lowrank as kl
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        model.compile("sgd", "mse")
+        x = np.ones((8, 4), "float32")
+        tracker = kl.RankTracker(tensorboard={str(tmp_path)!r})
+        model.fit(x, x[:, :3], verbose=0, callbacks=[tracker])
+        print(json.dumps(os.listdir({str(tmp_path)!r})))
+    """
+    (file,) = run(script, "tensorboard", *others)
+    assert "tfevents" in file
+    assert b"rank/dense/kernel" in (tmp_path / file).read_bytes()

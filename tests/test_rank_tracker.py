@@ -174,7 +174,6 @@ class TestWhen:
             (log_spaced(2), [0, 1, 3, 7]),
             (lambda epoch: epoch == 4, [0, 4, 7]),
         ],
-        ids=str,
     )
     def test_epochs(self, every, epochs):
         tracker = RankTracker(every=every)

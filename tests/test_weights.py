@@ -1461,7 +1461,6 @@ class TestFilters:
             {"first"},
             lambda matrix: matrix.name.startswith("first"),
         ],
-        ids=str,
     )
     def test_one_of_them(self, chain, weights):
         assert self.select(chain, weights) == ["first/kernel"]
@@ -1519,7 +1518,6 @@ class TestFilters:
             ([], "is an empty list"),
             (lambda matrix: False, "selects no matrix"),
         ],
-        ids=str,
     )
     def test_what_selects_nothing(self, chain, weights, message):
         with pytest.raises(ValueError, match=message):
