@@ -21,7 +21,7 @@ lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
 bench: $(READY)
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-columns=median,min,rounds
 
 # One environment serves everything: all three backends, on the CPU. Torch is
 # pinned first, by itself, so that no resolver chooses a build with CUDA.

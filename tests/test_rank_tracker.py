@@ -106,6 +106,32 @@ class TestWhatIsMeasured:
         assert tracker.recording.info["backend"] == BACKEND
         assert "optimizer" in tracker.recording.info
 
+    def test_several_optimizers_have_no_learning_rate(self):
+        optimizers = keras.optimizers.OptimizerMap(
+            keras.optimizers.SGD(0.1), {"first/.*": keras.optimizers.Adam()}
+        )
+        tracker = RankTracker()
+        several = keras.optimizers.MultiOptimizer(optimizers)
+        fit(small_model(optimizer=several), tracker, epochs=2)
+        assert tracker.history["learning_rate"] == [None] * 3
+        assert tracker.history["step"] == [0, 3, 6]
+
+    def test_what_cannot_be_recorded_does_not_stop_training(self):
+        class Odd(keras.optimizers.SGD):
+            def get_config(self):
+                raise NotImplementedError("no config")
+
+        class Chatty(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs["note"] = "all well"
+
+        tracker = RankTracker()
+        with pytest.warns(KerasLowrankWarning, match="leaves 'note' out"):
+            fit(small_model(optimizer=Odd(0.1)), Chatty(), tracker, epochs=2)
+        assert "note" not in tracker.history and "loss" in tracker.history
+        info = tracker.recording.info["optimizer"]
+        assert info["config_error"] == "NotImplementedError: no config"
+
     @pytest.mark.parametrize("how", ["regex", "list", "callable"])
     def test_weights_can_be_chosen(self, how):
         weights = {

@@ -42,16 +42,18 @@ def _optimizer_info(model) -> dict[str, Any] | None:
 
 
 def learning_rate(model) -> float | None:
-    """Learning rate of the next update, or `None` without an optimizer."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return None
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    """Learning rate of the next update, or `None` where there is not one."""
+    value = _of_optimizer(model, "learning_rate")
+    return None if value is None else float(value)
 
 
 def updates(model) -> int | None:
     """How many updates the optimizer has made, or `None` without one."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return None
-    return int(keras.ops.convert_to_numpy(optimizer.iterations))
+    value = _of_optimizer(model, "iterations")
+    return None if value is None else int(value)
+
+
+def _of_optimizer(model, name: str):
+    # A `MultiOptimizer` has several learning rates, and hence none.
+    value = getattr(getattr(model, "optimizer", None), name, None)
+    return None if value is None else keras.ops.convert_to_numpy(value)

@@ -208,8 +208,9 @@ class LiveTable:
         """The rows so far, both runs side by side."""
         columns = [Column("epoch", "Epoch", str)]
         for label in self.labels:
+            short = label.removesuffix(" decay")
             columns += [
-                Column(f"{label} loss", f"{label}\nloss", "{:.3f}".format),
+                Column(f"{label} loss", f"{short}\nloss", "{:.3f}".format),
                 Column(f"{label} val_accuracy", "\ntest", "{:.3f}".format),
                 Column(f"{label} rank_mean", "\nrank", "{:.1f}".format),
                 Column(
@@ -217,7 +218,11 @@ class LiveTable:
                 ),
             ]
         rows = [self.rows[epoch] for epoch in sorted(self.rows)]
-        return Table("Means over the hidden layers", columns, rows)
+        return Table(
+            "Means over the hidden layers, without and with decay",
+            columns,
+            rows,
+        )
 
 
 class _Rows(keras.callbacks.Callback):
