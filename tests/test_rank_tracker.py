@@ -116,6 +116,30 @@ class TestWhatIsMeasured:
         assert tracker.history["learning_rate"] == [None] * 3
         assert tracker.history["step"] == [0, 3, 6]
 
+    def test_a_measure_that_fails_is_told_of_at_once(self):
+        def broken(spectrum):
+            raise ZeroDivisionError("on purpose")
+
+        with pytest.raises(ZeroDivisionError, match="on purpose"):
+            fit(small_model(), RankTracker(measures=["rank", broken]))
+
+    def test_a_measure_that_fails_later_does_not_stop_training(self):
+        calls = []
+
+        def fragile(spectrum):
+            calls.append(spectrum)
+            if len(calls) > 4:
+                raise ZeroDivisionError("on purpose")
+            return 1.0
+
+        tracker = RankTracker(measures=["rank", fragile])
+        with pytest.warns(KerasLowrankWarning, match="'fragile' of 'first"):
+            history = fit(small_model(), tracker, epochs=3).history
+        assert history["fragile_mean"][0] == 1.0
+        assert math.isnan(history["fragile_mean"][-1])
+        assert not math.isnan(history["rank_mean"][-1])
+        assert tracker.recording.spectra("first/kernel")[3].finite
+
     def test_what_cannot_be_recorded_does_not_stop_training(self):
         class Odd(keras.optimizers.SGD):
             def get_config(self):

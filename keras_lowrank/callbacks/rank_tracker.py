@@ -243,7 +243,7 @@ class RankTracker(keras.callbacks.Callback):
             self._matrices = self._find_matrices(model)
         spectra = self._matrices.spectra(self.method, self.workers)
         records = tuple(
-            Record(matrix.name, spectrum, measure_all(self.measures, spectrum))
+            Record(matrix.name, spectrum, self._values(matrix.name, spectrum))
             for matrix, spectrum in zip(self._matrices, spectra, strict=True)
         )
         measurement = Measurement(
@@ -260,6 +260,24 @@ class RankTracker(keras.callbacks.Callback):
         self.recording.append(measurement)
         self._report_trouble(measurement)
         self._write(measurement)
+
+    def _values(self, weight: str, spectrum) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for measure in self.measures:
+            try:
+                values |= measure_all((measure,), spectrum)
+            except Exception as error:
+                # At the start it is a mistake to be told of; hours later it
+                # must not cost the training. The spectrum is kept anyway.
+                if not len(self.recording):
+                    raise
+                values[measure.name] = math.nan
+                self._warn(
+                    f"measure {measure.name}",
+                    f"The measure '{measure.name}' of '{weight}' failed after "
+                    f"epoch {self._epoch} and is recorded as NaN: {error}",
+                )
+        return values
 
     def _numbers(self, logs) -> dict[str, float]:
         numbers = {}
