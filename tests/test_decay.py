@@ -1062,7 +1062,7 @@ class TestCitizenship:
     @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow alone")
     def test_replicas_decay_once(self):
         result = subprocess.run(
-            [sys.executable, "-c", MIRRORED],
+            [sys.executable, "-c", REPLICAS],
             capture_output=True,
             text=True,
             env=os.environ,
@@ -1072,7 +1072,7 @@ class TestCitizenship:
         assert result.stdout.split()[-1] == "agree"
 
 
-MIRRORED = """
+REPLICAS = """
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
@@ -1096,19 +1096,21 @@ def run(coupling, scaled):
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
     return model.get_weights()
 
-# Replicas meet in two ways: by collectives, or merged in one place.
-for reduction in (None, tf.distribute.ReductionToOneDevice()):
+# Replicas have copies of the variables, or share them.
+devices = ["CPU:0", "CPU:1"]
+experimental = tf.distribute.experimental
+for strategy, scaled in (
+    (tf.distribute.MirroredStrategy(devices), False),
+    (tf.distribute.MirroredStrategy(devices), True),
+    (experimental.CentralStorageStrategy(devices, "CPU:0"), False),
+):
+    assert strategy.num_replicas_in_sync == 2
     for coupling in ("coupled", "decoupled"):
-        for scaled in (False, True):
-            one = run(coupling, scaled)
-            strategy = tf.distribute.MirroredStrategy(
-                ["CPU:0", "CPU:1"], cross_device_ops=reduction
-            )
-            assert strategy.num_replicas_in_sync == 2
-            with strategy.scope():
-                two = run(coupling, scaled)
-            for a, b in zip(one, two):
-                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        one = run(coupling, scaled)
+        with strategy.scope():
+            two = run(coupling, scaled)
+        for a, b in zip(one, two):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 print("agree")
 """
 

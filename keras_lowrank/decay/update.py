@@ -16,10 +16,9 @@ def add_decay(gradient, variable, rate):
         Dense tensor of the gradient's dtype: every row decays.
     """
     exact = _wide(variable)
-    dtype = gradient.dtype
-    gradient = ops.convert_to_tensor(gradient, sparse=False)
     decay = ops.cast(rate, exact.dtype) * exact
-    return ops.cast(ops.cast(gradient, exact.dtype) + decay, dtype)
+    total = ops.add(ops.cast(gradient, exact.dtype), decay)
+    return ops.cast(total, gradient.dtype)
 
 
 def shrink(optimizer, variables, fraction) -> None:
