@@ -9,6 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 BACKENDS = ("jax", "torch", "tensorflow")
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
         return 1
     workers = ["-n", str(os.cpu_count()), "--dist", "worksteal"]
     outcomes = {}
+    cache = tempfile.TemporaryDirectory(prefix="keras-lowrank-tests-")
     for index, name in enumerate(installed):
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", "pytest", *workers, *arguments]
@@ -34,10 +36,15 @@ def main(arguments: list[str]) -> int:
             "KERAS_BACKEND": name,
             # Threads of two workers would spin for each other's cores.
             "OMP_NUM_THREADS": "1",
+            # Many tests compile the same small steps on JAX.
+            "JAX_COMPILATION_CACHE_DIR": cache.name,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
         }
         outcomes[name] = subprocess.call(command, env=environment)
         print(f"== {name}: {time.perf_counter() - began:.0f} s", flush=True)
+    cache.cleanup()
     failed = [name for name, status in outcomes.items() if status]
     print(f"== failed on {', '.join(failed)}" if failed else "== all passed")
     return 1 if failed else 0

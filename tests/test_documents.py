@@ -13,6 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 4
     names = {}
@@ -20,7 +21,7 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
         exec(compile(block, "README.md", "exec"), names)
     out = capsys.readouterr().out
     assert "hidden/kernel" in out and "20 x 64" in out
-    assert "WeightDecay (decoupled)" in out
+    assert "decoupled weight decay" in " ".join(out.split())
     assert names["tracker"].recording.epochs == [0, 1, 2, 3, 4, 5]
     assert names["decay"].rate_in("l2") == 2.5e-4
 

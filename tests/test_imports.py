@@ -109,14 +109,21 @@ def test_public_names():
 def run(script: str, *blocked: str):
     """Run a script in a new process where some modules do not exist."""
     prelude = f"""
-        import importlib.abc, json, os, sys
+        import json, os, sys
 
-        class Blocker(importlib.abc.MetaPathFinder):
-            def find_spec(self, name, path=None, target=None):
+        class Hiding:
+            def __init__(self, finder):
+                self.finder = finder
+
+            def __getattr__(self, name):
+                return getattr(self.finder, name)
+
+            def find_spec(self, name, *where):
                 if name.split(".")[0] in {blocked!r}:
-                    raise ModuleNotFoundError(f"No module named {{name!r}}")
+                    return None
+                return self.finder.find_spec(name, *where)
 
-        sys.meta_path.insert(0, Blocker())
+        sys.meta_path = [Hiding(finder) for finder in sys.meta_path]
     """
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(prelude + script)],

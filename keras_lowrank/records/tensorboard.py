@@ -1,5 +1,7 @@
 """TensorBoard event files, with or without TensorFlow installed."""
 
+import time
+
 import numpy as np
 
 from keras_lowrank.records.record import Measurement
@@ -24,7 +26,10 @@ class EventWriter:
 
     def __init__(self, log_dir, first_epoch: int = 0):
         self._writer = tensorboardx().SummaryWriter(
-            str(log_dir), purge_step=first_epoch or None
+            str(log_dir),
+            purge_step=first_epoch or None,
+            # A file is named by its second, and two in one would be one.
+            filename_suffix=f".{time.time_ns()}",
         )
 
     def write(self, measurement: Measurement) -> None:
