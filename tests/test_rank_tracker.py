@@ -1,5 +1,6 @@
 import copy
 import csv
+import itertools
 import math
 import pickle
 
@@ -559,6 +560,62 @@ class TestCitizenship:
         model.fit(X, X[:, :2], callbacks=[tracker], verbose=0, epochs=2)
         assert tracker.recording.epochs == [0, 1, 2]
         assert len(tracker.recording.weights) == 2
+
+    @pytest.mark.parametrize("form", ["arrays", "dict", "generator"])
+    def test_epoch_0_of_a_model_that_fit_builds(self, form):
+        class Two(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.hidden = keras.layers.Dense(5, name="hidden")
+                self.drop = keras.layers.Dropout(0.5)
+                self.last = keras.layers.Dense(2, name="last")
+
+            def call(self, inputs, training=False):
+                x = inputs["x"] if isinstance(inputs, dict) else inputs
+                return self.last(self.drop(self.hidden(x), training=training))
+
+        def batches():
+            for start in itertools.cycle((0, 16, 32)):
+                yield X[start : start + 16], Y[start : start + 16]
+
+        data = {
+            "arrays": {"x": X, "y": Y, "batch_size": 16},
+            "dict": {"x": {"x": X}, "y": Y, "batch_size": 16},
+            "generator": {"x": batches(), "steps_per_epoch": 3},
+        }[form]
+        keras.utils.set_random_seed(3)
+        built = Two()
+        built({"x": X[:1]} if form == "dict" else X[:1])
+        expected = linalg.spectrum(built.hidden.kernel).values
+        keras.utils.set_random_seed(3)
+        model, tracker = Two(), RankTracker()
+        model.compile(
+            "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        history = model.fit(**data, callbacks=[tracker], verbose=0).history
+        assert set(KEYS) < set(history)
+        assert tracker.recording.epochs == [0, 1]
+        first, last = tracker.recording.spectra("hidden/kernel").values()
+        np.testing.assert_array_equal(first.values, expected)
+        assert not np.array_equal(first.values, last.values)
+        assert tracker.recording.measurements[-1].step == 3
+
+    def test_a_model_that_cannot_be_built_in_time(self):
+        model, tracker = small_model(), RankTracker(every=5)
+        history = keras.callbacks.History()
+        callbacks = keras.callbacks.CallbackList(
+            [tracker, history], model=model
+        )
+        callbacks.on_train_begin()
+        with pytest.warns(
+            KerasLowrankWarning, match=r"'sequential.* not built"
+        ):
+            callbacks.on_epoch_begin(0)
+        model.train_on_batch(X, Y)
+        callbacks.on_epoch_end(0, {"loss": 1.0})
+        callbacks.on_train_end()
+        assert tracker.recording.epochs == [1]
+        assert set(history.history) == {"loss", *KEYS}
 
     def test_a_model_without_matrices(self):
         model = keras.Sequential([keras.layers.BatchNormalization()])

@@ -10,13 +10,53 @@ def enclosing_fit() -> tuple[list[keras.callbacks.Callback], int | None]:
 
     A callback knows neither its neighbours nor the batch size, and Keras has
     no call to ask for them; they stand in the frames of `CallbackList` and of
-    `fit`, from which the hook is called. To be called from `on_train_begin`.
+    `fit`, from which the hook is called. To be called from a hook.
 
     Returns:
         Tuple of the list of callbacks, empty when no `CallbackList` calls,
         and of the batch size, `None` when no `fit` calls or when it does not
         know it (a generator of unequal batches).
     """
+    callbacks, iterator = _enclosing_frames()
+    adapter = getattr(iterator, "data_adapter", None)
+    size = getattr(adapter, "batch_size", None)
+    return callbacks, None if size is None else int(size)
+
+
+def build_as_fit_will(model) -> bool:
+    """Create the weights of a model that `fit` would build at its first step.
+
+    TensorFlow's `fit` leaves that to the first step, which changes the weights
+    at once; the other backends build before the first hook. The shapes come
+    from the description of the data set of `fit`: no batch is drawn.
+
+    Args:
+        model: Keras model, built or not.
+
+    Returns:
+        Whether the model is built now. `False` where no `fit` calls that
+        describes its data.
+    """
+    if not model.built:
+        _, iterator = _enclosing_frames()
+        dataset = getattr(iterator, "_distributed_dataset", None)
+        spec = getattr(dataset, "element_spec", None)
+        if spec is not None:
+            inputs, _, _ = keras.utils.unpack_x_y_sample_weight(spec)
+            # A call on symbols runs nothing, and builds as `model.build` does.
+            model(
+                keras.tree.map_structure(
+                    lambda spec: keras.KerasTensor(
+                        tuple(spec.shape), spec.dtype.name
+                    ),
+                    inputs,
+                )
+            )
+    return model.built
+
+
+def _enclosing_frames():
+    """The callbacks of the `CallbackList` and the iterator of the `fit`."""
     callbacks: list[keras.callbacks.Callback] = []
     frame = inspect.currentframe()
     while frame is not None:
@@ -26,13 +66,6 @@ def enclosing_fit() -> tuple[list[keras.callbacks.Callback], int | None]:
         elif (
             frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals
         ):
-            iterator = frame.f_locals["epoch_iterator"]
-            return callbacks, _batch_size(iterator)
+            return callbacks, frame.f_locals["epoch_iterator"]
         frame = frame.f_back
     return callbacks, None
-
-
-def _batch_size(epoch_iterator) -> int | None:
-    adapter = getattr(epoch_iterator, "data_adapter", None)
-    size = getattr(adapter, "batch_size", None)
-    return None if size is None else int(size)

@@ -10,11 +10,14 @@ from typing import Any
 import keras
 
 from keras_lowrank import linalg
+from keras_lowrank.callbacks.fit_context import build_as_fit_will
 from keras_lowrank.callbacks.fit_context import enclosing_fit
 from keras_lowrank.callbacks.run_info import learning_rate
 from keras_lowrank.callbacks.run_info import run_info
 from keras_lowrank.callbacks.run_info import updates
 from keras_lowrank.callbacks.schedule import as_schedule
+from keras_lowrank.callbacks.trouble import consumers_listed_before
+from keras_lowrank.callbacks.trouble import sick_weights
 from keras_lowrank.measures import as_measures
 from keras_lowrank.records import EventWriter
 from keras_lowrank.records import Measurement
@@ -146,7 +149,8 @@ class RankTracker(keras.callbacks.Callback):
         self.fit_seconds = self.own_seconds = 0.0
         with self._on_the_clock():
             callbacks, self._batch_size = enclosing_fit()
-            self._check_order(callbacks)
+            keys = {f"{measure.name}_mean" for measure in self.measures}
+            self._warn_of(consumers_listed_before(self, callbacks, keys))
             if self.run_dir is not None:
                 # Opened before an hour is spent on training, not after.
                 self._store = Store(self.run_dir)
@@ -163,7 +167,7 @@ class RankTracker(keras.callbacks.Callback):
         with self._on_the_clock():
             self._epoch = epoch + 1
             last = (self.params or {}).get("epochs") == self._epoch
-            if self._due(self._epoch) or last:
+            if self._due(self._epoch) or last or not len(self.recording):
                 self._measure(logs)
             if logs is not None:
                 logs.update(self._log_values())
@@ -233,8 +237,17 @@ class RankTracker(keras.callbacks.Callback):
                 self.run_dir if self.tensorboard is True else self.tensorboard
             )
             self._events = EventWriter(directory, first_epoch + known)
-        if not known:
+        if known:
+            return
+        if build_as_fit_will(self.model):
             self._measure()
+        else:
+            self._warn(
+                "not built",
+                f"'{self.model.name}' is not built, so RankTracker cannot "
+                "measure its initialisation, and begins after the first "
+                "epoch. Build it first, with `model.build(input_shape)`.",
+            )
 
     def _measure(self, logs=None):
         began = time.perf_counter()
@@ -258,7 +271,8 @@ class RankTracker(keras.callbacks.Callback):
             time=time.time(),
         )
         self.recording.append(measurement)
-        self._report_trouble(measurement)
+        start = self.recording.measurements[0]
+        self._warn_of(sick_weights(measurement, start))
         self._write(measurement)
 
     def _values(self, weight: str, spectrum) -> dict[str, float]:
@@ -341,49 +355,9 @@ class RankTracker(keras.callbacks.Callback):
 
     # Saying what is wrong ---------------------------------------------------
 
-    def _check_order(self, callbacks):
-        if self not in callbacks:
-            return
-        keys = {f"{measure.name}_mean" for measure in self.measures}
-        for callback in callbacks[: callbacks.index(self)]:
-            monitor = getattr(callback, "monitor", None)
-            reads_all = isinstance(callback, keras.callbacks.CSVLogger)
-            if monitor in keys or reads_all:
-                what = f"'{monitor}'" if monitor in keys else "its keys"
-                self._warn(
-                    f"order {id(callback)}",
-                    f"{type(callback).__name__} is listed before RankTracker "
-                    f"and will not see {what}. List RankTracker first.",
-                )
-
-    def _report_trouble(self, measurement: Measurement):
-        when = f"after epoch {measurement.epoch}"
-        broken = [
-            f"'{record.weight}' ({record.spectrum.reason})"
-            for record in measurement.records
-            if record.spectrum.reason
-        ]
-        if broken:
-            self._warn(
-                "not finite",
-                f"Weights that are not finite {when}: {', '.join(broken)}. "
-                "Their measures are NaN, and so are the means in `logs`.",
-            )
-        # Some weights start at zero on purpose; none should end there.
-        start = self.recording.measurements[0].records
-        zero = {item.weight for item in start if item.collapsed}
-        dead = [
-            f"'{record.weight}'"
-            for record in measurement.records
-            if record.collapsed and record.weight not in zero
-        ]
-        if dead:
-            self._warn(
-                f"collapsed {dead}",
-                f"Weights that have collapsed to zero {when}: "
-                f"{', '.join(dead)}. Rank 0 is no success: the layer is dead. "
-                "Try less weight decay or a smaller learning rate.",
-            )
+    def _warn_of(self, troubles):
+        for what, message in troubles:
+            self._warn(what, message)
 
     def _warn(self, what: str, message: str):
         if what not in self._warned:

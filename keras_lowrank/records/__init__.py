@@ -1,10 +1,10 @@
 """What a run leaves behind, in memory, on disk and for TensorBoard."""
 
+from keras_lowrank.records.reading import open_run
 from keras_lowrank.records.record import Measurement
 from keras_lowrank.records.record import Record
 from keras_lowrank.records.record import measure_all
 from keras_lowrank.records.recording import Recording
 from keras_lowrank.records.store import Store
-from keras_lowrank.records.store import open_run
 from keras_lowrank.records.tensorboard import EventWriter
 from keras_lowrank.records.tensorboard import tensorboardx
