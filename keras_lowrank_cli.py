@@ -24,6 +24,10 @@ def main() -> int:
     except ValueError as error:
         print(f"keras-lowrank: {error}", file=sys.stderr)
         return 1
+    if sys.argv[1:2] == ["demo"]:
+        # Its network is too small to gain from threads, which on a busy
+        # machine wait for each other: torch took minutes instead of one.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     # TensorFlow greets every process with messages about missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
