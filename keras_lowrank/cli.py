@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_lowrank.version import __version__
-
-BACKENDS = ("jax", "torch", "tensorflow")
+from keras_lowrank_cli import BACKENDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

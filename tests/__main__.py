@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-BACKENDS = ("jax", "torch", "tensorflow")
+from keras_lowrank_cli import BACKENDS
 
 
 def main(arguments: list[str]) -> int:
