@@ -1,4 +1,8 @@
 """Callbacks: thin. When due, measure, hand over records."""
 
+from keras_lowrank.callbacks.rank_tracker import DEFAULT_MEASURES
 from keras_lowrank.callbacks.rank_tracker import RankTracker
+from keras_lowrank.callbacks.recorder import Recorder
+from keras_lowrank.callbacks.run_info import run_info
+from keras_lowrank.callbacks.schedule import as_schedule
 from keras_lowrank.callbacks.schedule import log_spaced

@@ -9,16 +9,23 @@ import numpy as np
 from keras_lowrank.version import __version__
 
 
-def run_info(tracker) -> dict[str, Any]:
-    """Settings and versions of the `fit` that a tracker watches."""
+def run_info(model, recorder, every, fit=None) -> dict[str, Any]:
+    """Settings and versions of a training that is recorded.
+
+    Args:
+        model: Keras model.
+        recorder: `Recorder` that measures it.
+        every: When it does.
+        fit: Dict of what `fit` was told.
+    """
     return {
-        "model": tracker.model.name,
-        "optimizer": _optimizer_info(tracker.model),
-        "fit": dict(tracker.params or {}),
-        "method": tracker.method,
-        "weights": tracker.weights,
-        "views": tracker.views,
-        "every": tracker.every,
+        "model": model.name,
+        "optimizer": _optimizer_info(model),
+        "fit": dict(fit or {}),
+        "method": recorder.method,
+        "weights": recorder.weights,
+        "views": recorder.views,
+        "every": every,
         "versions": {
             "keras_lowrank": __version__,
             "keras": keras.__version__,

@@ -1,0 +1,254 @@
+"""Measuring a model and handing the records over, whoever trains it."""
+
+import math
+import pathlib
+import time
+import warnings
+from typing import Any
+
+from keras_lowrank import linalg
+from keras_lowrank.callbacks.run_info import learning_rate
+from keras_lowrank.callbacks.run_info import updates
+from keras_lowrank.callbacks.trouble import sick_weights
+from keras_lowrank.measures import as_measures
+from keras_lowrank.records import EventWriter
+from keras_lowrank.records import Measurement
+from keras_lowrank.records import Record
+from keras_lowrank.records import Recording
+from keras_lowrank.records import Store
+from keras_lowrank.records import measure_all
+from keras_lowrank.records import tensorboardx
+from keras_lowrank.tables import KerasLowrankWarning
+from keras_lowrank.weights import weight_matrices
+
+
+class Recorder:
+    """Measures a model when told, and hands the records to all sinks.
+
+    What `RankTracker` does at the end of an epoch, without a `fit`: a loop of
+    one's own opens it, starts it, measures, and closes it.
+
+    Args:
+        measures: As for `RankTracker`.
+        weights: As for `RankTracker`.
+        views: As for `RankTracker`.
+        run_dir: As for `RankTracker`.
+        tensorboard: As for `RankTracker`.
+        method: As for `RankTracker`.
+        workers: As for `RankTracker`.
+
+    Attributes:
+        recording: The `Recording` so far.
+    """
+
+    def __init__(
+        self,
+        measures,
+        weights=None,
+        views=None,
+        run_dir=None,
+        tensorboard=None,
+        method="auto",
+        workers=1,
+    ):
+        self.measures = as_measures(measures)
+        self.weights = weights
+        self.views = views
+        self.run_dir = None if run_dir is None else pathlib.Path(run_dir)
+        self.tensorboard = tensorboard
+        self.method = method
+        self.workers = workers
+        linalg.check_method(method)
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(
+                "`workers` must be a whole number of threads from 1 on. "
+                f"Received: workers={workers!r}."
+            )
+        if tensorboard is True and run_dir is None:
+            raise ValueError(
+                "`tensorboard=True` writes the event files into `run_dir`. "
+                "Received: run_dir=None. Give a `run_dir`, or a path as "
+                "`tensorboard`."
+            )
+        if tensorboard:
+            # Missing, it is said now; there, its import is no cost of `fit`.
+            tensorboardx()
+        self.recording = Recording(self.measures)
+        self._store: Store | None = None
+        self._events: EventWriter | None = None
+        self._matrices = None
+        self._unwritten: list[Measurement] = []
+        self._warned: set[str] = set()
+
+    def open(self) -> None:
+        """Open the store, before an hour is spent on training, not after."""
+        self.close()
+        self._unwritten = []
+        self._warned = set()
+        if self.run_dir is not None:
+            self._store = Store(self.run_dir)
+
+    def start(self, first_epoch: int, info: dict[str, Any]) -> bool:
+        """Begin a new recording, or continue the last one.
+
+        Args:
+            first_epoch: Int, epochs complete. More than 0 continues what was
+                recorded up to there.
+            info: Dict of settings and versions.
+
+        Returns:
+            Whether `first_epoch` is still to be measured.
+        """
+        if self._store is not None:
+            self.recording = self._store.start_fit(
+                first_epoch, self.measures, info
+            )
+        else:
+            earlier = self.recording.until(first_epoch if first_epoch else -1)
+            self.recording = Recording(
+                self.measures, info, earlier.measurements
+            )
+        known = first_epoch in self.recording.epochs
+        if self.tensorboard:
+            directory = (
+                self.run_dir if self.tensorboard is True else self.tensorboard
+            )
+            self._events = EventWriter(directory, first_epoch + known)
+        return not known
+
+    def measure(
+        self, model, epoch, logs=None, batch_size=None, steps_per_epoch=None
+    ) -> Measurement:
+        """Measure a model as it is now, and hand the records over.
+
+        Args:
+            model: Built Keras model.
+            epoch: Int, epochs complete.
+            logs: Dict of what else to keep of the epoch.
+            batch_size: Int, or `None` where it is not known.
+            steps_per_epoch: Int, or `None` where it is not known.
+
+        Returns:
+            The `Measurement`.
+        """
+        began = time.perf_counter()
+        if self._matrices is None:
+            self._matrices = self._find_matrices(model)
+        spectra = self._matrices.spectra(self.method, self.workers)
+        records = tuple(
+            Record(matrix.name, spectrum, self._values(matrix.name, spectrum))
+            for matrix, spectrum in zip(self._matrices, spectra, strict=True)
+        )
+        measurement = Measurement(
+            epoch=epoch,
+            step=updates(model),
+            records=records,
+            logs=self._numbers(logs or {}),
+            learning_rate=learning_rate(model),
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            seconds=time.perf_counter() - began,
+            time=time.time(),
+        )
+        self.recording.append(measurement)
+        for trouble in sick_weights(
+            measurement, self.recording.measurements[0]
+        ):
+            self.warn(*trouble)
+        self._write(measurement)
+        return measurement
+
+    def log_values(self) -> dict[str, float]:
+        """Mean of each measure over the weight matrices, last measured."""
+        return {
+            f"{measure.name}_mean": item.mean(measure.name)
+            for measure in self.measures
+            for item in self.recording.measurements[-1:]
+        }
+
+    def warn(self, what: str, message: str) -> None:
+        """Warn of `what`, once in a recording."""
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(message, KerasLowrankWarning, stacklevel=3)
+
+    def close(self) -> None:
+        """Close what is open; an interrupted `fit` leaves it to the next."""
+        for sink in (self._store, self._events):
+            if sink is not None:
+                sink.close()
+        self._store = self._events = None
+        self._matrices = None
+
+    def _values(self, weight: str, spectrum) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for measure in self.measures:
+            try:
+                values |= measure_all((measure,), spectrum)
+            except Exception as error:
+                # At the start it is a mistake to be told of; hours later it
+                # must not cost the training. The spectrum is kept anyway.
+                if not len(self.recording):
+                    raise
+                values[measure.name] = math.nan
+                self.warn(
+                    f"measure {measure.name}",
+                    f"The measure '{measure.name}' of '{weight}' failed after "
+                    f"epoch {self.recording.epochs[-1]} and is recorded as "
+                    f"NaN: {error}",
+                )
+        return values
+
+    def _numbers(self, logs) -> dict[str, float]:
+        numbers = {}
+        for key, value in logs.items():
+            try:
+                numbers[key] = float(value)
+            except (TypeError, ValueError):
+                # Another callback may put anything there.
+                self.warn(
+                    f"log {key}",
+                    f"RankTracker records numbers from `logs`, and leaves "
+                    f"'{key}' out. Received: {value!r} (of type "
+                    f"{type(value).__name__}).",
+                )
+        return numbers
+
+    def _find_matrices(self, model):
+        matrices = weight_matrices(
+            model, weights=self.weights, views=self.views
+        )
+        if not matrices:
+            self.warn(
+                "empty",
+                f"RankTracker found no weight matrix in the model "
+                f"'{model.name}'; its logs will be NaN. "
+                "`rank_report(model)` says why each variable is skipped.",
+            )
+        return matrices
+
+    def _write(self, measurement: Measurement):
+        if self._events is not None:
+            self._events.write(measurement)
+        if self._store is None:
+            return
+        self._unwritten.append(measurement)
+        try:
+            while self._unwritten:
+                self._store.write(self._unwritten[0])
+                self._unwritten.pop(0)
+        except OSError as error:
+            # Training for hours must not die of a full disk: what could not
+            # be written stays in memory and is tried again each time.
+            self.warn(
+                "unwritten",
+                f"RankTracker could not write epoch "
+                f"{self._unwritten[0].epoch}: {error} It stays in memory; "
+                "writing is tried again at every measurement. After `fit`, "
+                "`tracker.recording` holds it.",
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Deep-copied by KerasTuner and pickled by others: settings and
+        # records travel, open files and the model being trained do not.
+        return self.__dict__ | dict(_store=None, _events=None, _matrices=None)
