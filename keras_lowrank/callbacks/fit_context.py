@@ -20,6 +20,9 @@ def enclosing_fit() -> tuple[list[keras.callbacks.Callback], int | None]:
     callbacks, iterator = _enclosing_frames()
     adapter = getattr(iterator, "data_adapter", None)
     size = getattr(adapter, "batch_size", None)
+    if size is None:  # of a `PyDataset`, which says it itself or not at all
+        dataset = getattr(adapter, "py_dataset", None)
+        size = getattr(dataset, "batch_size", None)
     return callbacks, None if size is None else int(size)
 
 

@@ -1,6 +1,43 @@
 """The networks of the paper."""
 
+import itertools
+
 import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable(package="keras_lowrank")
+class TorchUniform(keras.initializers.Initializer):
+    """Uniform within `1 / sqrt(fan_in)`: torch's for kernels and biases.
+
+    Drawn by NumPy, so that a seed gives the same weights on every backend,
+    which Keras' own initializers do not.
+
+    Args:
+        fan_in: Int, inputs of a unit.
+        seed: Sequence of ints >= 0.
+
+    Example:
+
+    >>> TorchUniform(100, seed=(0, 1))((2,)).shape
+    (2,)
+    """
+
+    def __init__(self, fan_in: int, seed):
+        self.fan_in = fan_in
+        self.seed = tuple(seed)
+
+    def __call__(self, shape, dtype=None):
+        """Values of a shape, as a tensor."""
+        bound = self.fan_in**-0.5
+        values = np.random.default_rng(self.seed).uniform(-bound, bound, shape)
+        return keras.ops.convert_to_tensor(
+            values.astype("float32"), dtype=dtype
+        )
+
+    def get_config(self):
+        """The arguments, for saving."""
+        return {"fan_in": self.fan_in, "seed": self.seed}
 
 
 def mlp(
@@ -30,18 +67,13 @@ def mlp(
     Reference:
         [Galanti et al., CPAL 2025](https://arxiv.org/abs/2206.05794), 4.1
     """
-    seeds = iter(range(1000 * seed, 1000 * seed + 2 * (depth + 1)))
+    seeds = ((seed, position) for position in itertools.count())
 
     def dense(units, fan_in, name):
-        bound = fan_in**-0.5
         return keras.layers.Dense(
             units,
-            kernel_initializer=keras.initializers.RandomUniform(
-                -bound, bound, seed=next(seeds)
-            ),
-            bias_initializer=keras.initializers.RandomUniform(
-                -bound, bound, seed=next(seeds)
-            ),
+            kernel_initializer=TorchUniform(fan_in, next(seeds)),
+            bias_initializer=TorchUniform(fan_in, next(seeds)),
             name=name,
         )
 
@@ -60,3 +92,7 @@ def mlp(
         model.add(keras.layers.ReLU(name=f"relu_{index}"))
     model.add(dense(classes, width, "classifier"))
     return model
+
+#TMP
+def build(name, input_shape, classes, seed=0, **o): return mlp(input_shape, classes, seed=seed, **o)
+def paper_weights(model): return r"^hidden"

@@ -1,0 +1,215 @@
+"""Training what a spec says, from where it was left."""
+
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_lowrank.callbacks import RankTracker
+from keras_lowrank.callbacks import as_schedule
+from keras_lowrank.experiments import data as datasets
+from keras_lowrank.experiments import models
+from keras_lowrank.experiments import runs
+from keras_lowrank.experiments.batches import Batches
+from keras_lowrank.experiments.checkpoint import Checkpoint
+from keras_lowrank.experiments.checkpoint import read_checkpoint
+from keras_lowrank.experiments.checkpoint import remove_checkpoint
+from keras_lowrank.experiments.checkpoint import write_checkpoints
+from keras_lowrank.experiments.data import Data
+from keras_lowrank.experiments.runs import Run
+from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.experiments.training import build_model
+from keras_lowrank.experiments.training import evaluate
+from keras_lowrank.experiments.training import get_state
+from keras_lowrank.experiments.training import set_state
+
+# What is told of a run after an epoch: spec, complete epochs, all, logs.
+Report = Callable[[ExperimentSpec, int, int, dict[str, float]], None]
+
+
+def run(
+    spec: ExperimentSpec,
+    out_dir="runs",
+    report: Report | None = None,
+    checkpoint_seconds: float = 30.0,
+    data: Data | None = None,
+) -> Run:
+    """Train what a spec says, or go on with it, or find it done.
+
+    Leaves `out_dir/<spec.id>/<backend>` with the spec, the records (see
+    `open_run`), and the result. A run that was killed goes on from its last
+    checkpoint, and comes to the same weights to the last bit, on a CPU. A
+    complete run is not trained again.
+
+    Args:
+        spec: `ExperimentSpec`.
+        out_dir: Path of the directory for all runs.
+        report: Function told of every epoch, as `report(spec, epoch, epochs,
+            logs)`.
+        checkpoint_seconds: Float, least time between checkpoints.
+        data: The `Data` of the spec, if it is loaded already.
+
+    Returns:
+        The `Run`, complete.
+
+    Raises:
+        ValueError: for a network, data set or optimizer that is not known, or
+            when the data are not those that the run began with.
+        OSError: when the data are missing, or `out_dir` cannot be written.
+
+    Example:
+
+    >>> spec = ExperimentSpec("mlp", "digits", epochs=10)
+    >>> run(spec).recording.table().print()  # doctest: +SKIP
+    """
+    this = runs.find_run(spec, out_dir)
+    if this.complete:
+        return this
+    data = load_data(spec) if data is None else data
+    plan = spec.plan(len(data.x_train))
+    model = build_model(spec, data)
+    weights = spec.weights
+    if weights is None:
+        weights = models.paper_weights(model)
+    about = identity(this, data)
+    runs.begin(this)
+    first, seconds = 0, 0.0
+    checkpoint = checkpoint_of(this, about)
+    if checkpoint is not None:
+        first, seconds = checkpoint.epoch, checkpoint.seconds
+        set_state(model, checkpoint.state)
+    tracker = RankTracker(
+        measures=spec.measures,
+        weights=weights,
+        every=spec.every,
+        run_dir=this.run_dir,
+    )
+    last = _LastLogs()
+    clock = _Clock(seconds)
+    batches = Batches(data.x_train, data.y_train, spec.batch_size, spec.seed)
+    model.fit(
+        batches,
+        epochs=plan.epochs,
+        initial_epoch=first,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            clock,
+            batches.follow(),
+            _Evaluation(data, spec),
+            tracker,
+            _Checkpoints(this, about, clock, checkpoint_seconds),
+            last,
+            _Reporting(spec, report),
+        ],
+    )
+    runs.complete(this, plan, last.logs, clock.seconds)
+    remove_checkpoint(this.run_dir)
+    return this
+
+
+def load_data(spec: ExperimentSpec) -> Data:
+    """The data set of a spec."""
+    return datasets.load(spec.data.name, **spec.data.keywords)
+
+
+def identity(run: Run, data: Data) -> dict[str, Any]:
+    """What must be the same when a run goes on."""
+    checksum = 0
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+        checksum = zlib.crc32(memoryview(array).cast("B"), checksum)
+    return {
+        "spec": run.spec.to_dict(),
+        "backend": run.backend,
+        "data": f"{checksum:08x}",
+    }
+
+
+def checkpoint_of(run: Run, about: dict[str, Any]) -> Checkpoint | None:
+    """The checkpoint of a run, once it is seen to be of this very run."""
+    checkpoint = read_checkpoint(run.run_dir)
+    if checkpoint is None:
+        return None
+    for key, expected in about.items():
+        if checkpoint.about.get(key) != expected:
+            raise ValueError(
+                f"The checkpoint in '{run.run_dir}' is of another {key}. "
+                f"Received: {expected}, where it began with "
+                f"{checkpoint.about.get(key)}. Train in another `out_dir`, or "
+                "put back what it began with."
+            )
+    return checkpoint
+
+
+class _Clock(keras.callbacks.Callback):
+    """Seconds of training, those before a restart included."""
+
+    def __init__(self, earlier: float):
+        super().__init__()
+        self.earlier = earlier
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier + time.perf_counter() - self.began
+
+    def on_train_begin(self, logs=None):
+        self.began = time.perf_counter()
+
+
+class _Evaluation(keras.callbacks.Callback):
+    """Adds the evaluation on both halves of the data to the logs."""
+
+    def __init__(self, data: Data, spec: ExperimentSpec):
+        super().__init__()
+        self.data = data
+        self.due = as_schedule(spec.every)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.due(epoch + 1) or epoch + 1 == self.params["epochs"]:
+            logs.update(evaluate(self.model, self.data))
+
+
+class _Checkpoints(keras.callbacks.Callback):
+    """Writes a checkpoint after an epoch, when enough time has gone by."""
+
+    def __init__(self, run: Run, about, clock: _Clock, seconds: float):
+        super().__init__()
+        self.run = run
+        self.about = about
+        self.clock = clock
+        self.seconds = seconds
+        self.written = clock.earlier
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.params["epochs"]:
+            return  # the result comes next
+        if self.clock.seconds - self.written >= self.seconds:
+            checkpoint = Checkpoint(
+                epoch + 1, get_state(self.model), self.about, self.clock.seconds
+            )
+            write_checkpoints([(self.run.run_dir, checkpoint)])
+            self.written = self.clock.seconds
+
+
+class _LastLogs(keras.callbacks.Callback):
+    """Keeps the logs of the last epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs = {key: float(value) for key, value in logs.items()}
+
+
+class _Reporting(keras.callbacks.Callback):
+    """Tells a `Report` of every epoch."""
+
+    def __init__(self, spec: ExperimentSpec, report: Report | None):
+        super().__init__()
+        self.spec = spec
+        self.report = report
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.report is not None:
+            epochs = self.params["epochs"]
+            self.report(self.spec, epoch + 1, epochs, dict(logs))

@@ -1,0 +1,180 @@
+"""Runs on disk: where they are, whether they are complete, what they say."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.records import Recording
+from keras_lowrank.records import open_run
+from keras_lowrank.version import __version__
+
+SPEC_FILE = "spec.json"
+RESULT_FILE = "result.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run on disk, complete or not.
+
+    Args:
+        spec: `ExperimentSpec`.
+        run_dir: Path of its directory.
+        backend: String, the backend of Keras it runs on.
+    """
+
+    spec: ExperimentSpec
+    run_dir: pathlib.Path
+    backend: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.run_dir / RESULT_FILE).exists()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What is known at the end: epochs, steps, clock, logs, versions.
+
+        Raises:
+            ValueError: when the run is not complete.
+        """
+        if not self.complete:
+            raise ValueError(
+                f"The run '{self.run_dir}' is not complete. Run its spec "
+                "again: it goes on from the last checkpoint."
+            )
+        return json.loads((self.run_dir / RESULT_FILE).read_text())
+
+    @property
+    def recording(self) -> Recording:
+        """The `Recording` so far: spectra, measures and logs by epoch."""
+        return open_run(self.run_dir)
+
+
+def find_run(spec: ExperimentSpec, out_dir, backend: str | None = None) -> Run:
+    """The run of a spec under `out_dir`, whether it has begun or not.
+
+    Args:
+        spec: `ExperimentSpec`.
+        out_dir: Path of the directory of all runs.
+        backend: String; the one of this process by default.
+
+    Returns:
+        A `Run`, in `out_dir/<spec.id>/<backend>`.
+    """
+    backend = backend or keras.backend.backend()
+    return Run(spec, pathlib.Path(out_dir) / spec.id / backend, backend)
+
+
+def read_runs(out_dir) -> list[Run]:
+    """Every run under a directory, by name.
+
+    Args:
+        out_dir: Path, as given to `run`.
+
+    Returns:
+        List of `Run`, complete or not.
+
+    Raises:
+        FileNotFoundError: when there is no such directory.
+    """
+    out_dir = pathlib.Path(out_dir)
+    if not out_dir.is_dir():
+        raise FileNotFoundError(
+            f"There is no directory '{out_dir}'. Give the `out_dir` of `run`."
+        )
+    return [
+        Run(
+            ExperimentSpec.from_json(path.read_text()),
+            path.parent,
+            path.parent.name,
+        )
+        for path in sorted(out_dir.glob(f"*/*/{SPEC_FILE}"))
+    ]
+
+
+def runs_table(runs: Iterable[Run], measures=None) -> list[dict[str, Any]]:
+    """One row per complete run: its fields, its logs, its mean measures.
+
+    Args:
+        runs: Iterable of `Run`.
+        measures: What to report, as `as_measures` takes it; by default what
+            was recorded.
+
+    Returns:
+        List of dicts, for `pandas.DataFrame`.
+    """
+    rows = []
+    for run in runs:
+        if not run.complete:
+            continue
+        recording = run.recording
+        last = max(recording.epochs)
+        values = [
+            row for row in recording.rows(measures) if row["epoch"] == last
+        ]
+        described = {"epoch", "step", "learning_rate", "batch_size", "weight"}
+        described |= {"rows", "columns", "reason"}
+        means = {
+            f"{name}_mean": float(np.mean([row[name] for row in values]))
+            for name in values[0]
+            if name not in described
+        }
+        fields = run.spec.to_dict()
+        for name in ("network", "data", "optimizer"):
+            for key, value in fields.pop(name).items():
+                fields[name if key == "name" else f"{name}.{key}"] = value
+        result = run.result
+        rows.append(
+            {
+                "id": run.spec.id,
+                "backend": run.backend,
+                **fields,
+                **{key: result[key] for key in ("epochs", "steps")},
+                "decay_clock": result["decay_clock"],
+                **result["logs"],
+                **means,
+            }
+        )
+    return rows
+
+
+def begin(run: Run) -> None:
+    """Make the directory of a run, with the spec in it."""
+    run.run_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(run.run_dir / SPEC_FILE, run.spec.to_json())
+
+
+def complete(run: Run, plan, logs: dict[str, float], seconds: float) -> None:
+    """Write the result that makes a run complete."""
+    result = {
+        "epochs": plan.epochs,
+        "steps": plan.steps,
+        "decay_clock": plan.decay_clock() if plan.weight_decay else 0.0,
+        "logs": logs,
+        "seconds": seconds,
+        "finished": time.time(),
+        "versions": {
+            "keras_lowrank": __version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_whole(run.run_dir / RESULT_FILE, json.dumps(result, indent=2))
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    draft = path.with_suffix(".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
