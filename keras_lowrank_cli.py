@@ -28,6 +28,14 @@ def main() -> int:
         # Its network is too small to gain from threads, which on a busy
         # machine wait for each other: torch took minutes instead of one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if sys.argv[1:2] == ["run"]:
+        # Many small networks in one program on JAX, spread over its devices.
+        flags = os.environ.get("XLA_FLAGS", "")
+        if "host_platform_device_count" not in flags:
+            count = os.cpu_count() or 1
+            os.environ["XLA_FLAGS"] = (
+                f"{flags} --xla_force_host_platform_device_count={count}"
+            ).strip()
     # TensorFlow greets every process with messages about missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

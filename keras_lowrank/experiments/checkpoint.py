@@ -54,14 +54,11 @@ def write_checkpoints(
             }
         )
         with open(draft, "wb") as file:
-            np.savez(
-                file,
-                header=np.array(header),
-                **{
-                    f"variable_{index}": value
-                    for index, value in enumerate(checkpoint.state)
-                },
-            )
+            arrays = {
+                f"variable_{index}": value
+                for index, value in enumerate(checkpoint.state)
+            }
+            np.savez(file, header=np.array(header), **arrays)  # type: ignore
             file.flush()
             os.fsync(file.fileno())
         written.append((draft, path))
@@ -82,7 +79,8 @@ def read_checkpoint(run_dir: pathlib.Path) -> Checkpoint | None:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             state = [
-                file[f"variable_{index}"] for index in range(len(file.files) - 1)
+                file[f"variable_{index}"]
+                for index in range(len(file.files) - 1)
             ]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(

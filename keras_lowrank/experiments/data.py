@@ -61,10 +61,20 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Data:
         images[:held_out],
         labels[:held_out],
     )
-#TMP
+
+
+# TMP
 def load(name, **o):
-    if name=="digits": return digits()
-    f=np.load(__import__("os").environ["KERAS_LOWRANK_DATA"]+f"/{name}.npz")
-    mean=np.array([.5071,.4865,.4409],"float32"); std=np.array([.2673,.2564,.2762],"float32")
-    c=lambda x: (x.astype("float32")/255-mean)/std
-    return Data("cifar10", c(f["x_train"]), f["y_train"].astype("int32"), c(f["x_test"]), f["y_test"].astype("int32"))
+    if name == "digits":
+        return digits()
+    f = np.load(__import__("os").environ["KERAS_LOWRANK_DATA"] + f"/{name}.npz")
+    mean = np.array([0.5071, 0.4865, 0.4409], "float32")
+    std = np.array([0.2673, 0.2564, 0.2762], "float32")
+    c = lambda x: (x.astype("float32") / 255 - mean) / std
+    return Data(
+        "cifar10",
+        c(f["x_train"]),
+        f["y_train"].astype("int32"),
+        c(f["x_test"]),
+        f["y_test"].astype("int32"),
+    )

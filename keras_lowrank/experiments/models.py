@@ -93,6 +93,11 @@ def mlp(
     model.add(dense(classes, width, "classifier"))
     return model
 
-#TMP
-def build(name, input_shape, classes, seed=0, **o): return mlp(input_shape, classes, seed=seed, **o)
-def paper_weights(model): return r"^hidden"
+
+# TMP
+def build(name, input_shape, classes, seed=0, **o):
+    return mlp(input_shape, classes, seed=seed, **o)
+
+
+def paper_weights(model):
+    return r"^hidden"

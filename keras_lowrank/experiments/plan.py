@@ -110,10 +110,10 @@ def make_plan(
             unit = per_epoch if milestone_unit == "epochs" else 1
             step = max(1, round(milestone * unit))
         boundaries += (step,)
-    unit, value = stop
-    if unit == "decay_clock":
-        unit, value = "steps", _steps_to(value, plan(0, boundaries))
-    epochs = value if unit == "epochs" else -(-value // per_epoch)
+    stop_unit, value = stop
+    if stop_unit == "decay_clock":
+        stop_unit, value = "steps", _steps_to(value, plan(0, boundaries))
+    epochs = value if stop_unit == "epochs" else -(-value // per_epoch)
     return plan(max(1, epochs), boundaries)
 
 
@@ -143,6 +143,6 @@ def _steps_to(clock: float, plan: Plan) -> int:
         # A hair of rounding must not cost a step.
         step = start + math.ceil((clock - reached) / tick * (1 - 1e-12))
         if step <= end:
-            return max(step, 1)
+            return max(int(step), 1)
         reached += (end - start) * tick
     raise AssertionError("The last phase has no end.")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import as_schedule
@@ -65,16 +66,18 @@ def run(
     >>> run(spec).recording.table().print()  # doctest: +SKIP
     """
     this = runs.find_run(spec, out_dir)
-    if this.complete:
-        return this
-    data = load_data(spec) if data is None else data
+    if not this.complete:
+        data = load_data(spec) if data is None else data
+        with runs.training(this):
+            _train(this, data, report, checkpoint_seconds)
+    return this
+
+
+def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
+    spec = this.spec
     plan = spec.plan(len(data.x_train))
     model = build_model(spec, data)
-    weights = spec.weights
-    if weights is None:
-        weights = models.paper_weights(model)
     about = identity(this, data)
-    runs.begin(this)
     first, seconds = 0, 0.0
     checkpoint = checkpoint_of(this, about)
     if checkpoint is not None:
@@ -82,13 +85,13 @@ def run(
         set_state(model, checkpoint.state)
     tracker = RankTracker(
         measures=spec.measures,
-        weights=weights,
+        weights=measured_weights(spec, model),
         every=spec.every,
         run_dir=this.run_dir,
     )
-    last = _LastLogs()
-    clock = _Clock(seconds)
     batches = Batches(data.x_train, data.y_train, spec.batch_size, spec.seed)
+    clock = _Clock(seconds)
+    last = _LastLogs()
     model.fit(
         batches,
         epochs=plan.epochs,
@@ -107,7 +110,13 @@ def run(
     )
     runs.complete(this, plan, last.logs, clock.seconds)
     remove_checkpoint(this.run_dir)
-    return this
+
+
+def measured_weights(spec: ExperimentSpec, model: keras.Model):
+    """Which weight matrices an experiment measures."""
+    if spec.weights is not None:
+        return spec.weights
+    return models.paper_weights(model)
 
 
 def load_data(spec: ExperimentSpec) -> Data:
@@ -119,7 +128,7 @@ def identity(run: Run, data: Data) -> dict[str, Any]:
     """What must be the same when a run goes on."""
     checksum = 0
     for array in (data.x_train, data.y_train, data.x_test, data.y_test):
-        checksum = zlib.crc32(memoryview(array).cast("B"), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
     return {
         "spec": run.spec.to_dict(),
         "backend": run.backend,

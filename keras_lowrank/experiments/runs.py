@@ -1,10 +1,13 @@
 """Runs on disk: where they are, whether they are complete, what they say."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import platform
+import sqlite3
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -13,12 +16,18 @@ import keras
 import numpy as np
 
 from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.experiments.spec import labels
 from keras_lowrank.records import Recording
 from keras_lowrank.records import open_run
+from keras_lowrank.tables import Column
+from keras_lowrank.tables import Table
+from keras_lowrank.tables import number
+from keras_lowrank.tables import plain
 from keras_lowrank.version import __version__
 
 SPEC_FILE = "spec.json"
 RESULT_FILE = "result.json"
+LOCK_FILE = "lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +61,12 @@ class Run:
                 f"The run '{self.run_dir}' is not complete. Run its spec "
                 "again: it goes on from the last checkpoint."
             )
-        return json.loads((self.run_dir / RESULT_FILE).read_text())
+        result = json.loads((self.run_dir / RESULT_FILE).read_text())
+        logs = result["logs"].items()  # NaN has no word in JSON
+        result["logs"] = {
+            key: math.nan if value is None else value for key, value in logs
+        }
+        return result
 
     @property
     def recording(self) -> Recording:
@@ -148,6 +162,55 @@ def runs_table(runs: Iterable[Run], measures=None) -> list[dict[str, Any]]:
     return rows
 
 
+@contextlib.contextmanager
+def training(run: Run):
+    """Hold the directory of a run, with the spec in it, for one process.
+
+    Raises:
+        BlockingIOError: when another process trains the same run.
+    """
+    begin(run)
+    # The lock of an empty database goes with the process, however it ends.
+    connection = sqlite3.connect(
+        run.run_dir / LOCK_FILE, timeout=0, isolation_level=None
+    )
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise BlockingIOError(
+            f"Another process trains the run '{run.run_dir}'. Wait until it "
+            "is complete, or give another `out_dir`."
+        ) from error
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def summary(runs: Iterable[Run]) -> Table:
+    """What complete runs came to, one row each."""
+    runs = [run for run in runs if run.complete]
+    names = labels([run.spec for run in runs])
+    rows = [{"run": names[run.spec], **run.result["logs"]} for run in runs]
+    columns = [Column("run", "Run")]
+    for key, title, digits in (
+        ("loss", "Loss", 3),
+        ("train_accuracy", "Train\naccuracy", 3),
+        ("val_accuracy", "Test\naccuracy", 3),
+    ):
+        columns.append(Column(key, title, f"{{:.{digits}f}}".format))
+    measured = [key for row in rows for key in row if key.endswith("_mean")]
+    for key in dict.fromkeys(measured):
+        title = key.removesuffix("_mean").replace("_", "\n").capitalize()
+        columns.append(Column(key, title, number(4)))
+    notes = [
+        f"{measure.name} = {measure.definition}, mean over the weight matrices"
+        for measure in (runs[0].recording.measures if runs else ())
+    ]
+    return Table("Complete runs", columns, rows, notes)
+
+
 def begin(run: Run) -> None:
     """Make the directory of a run, with the spec in it."""
     run.run_dir.mkdir(parents=True, exist_ok=True)
@@ -170,7 +233,7 @@ def complete(run: Run, plan, logs: dict[str, float], seconds: float) -> None:
             "python": platform.python_version(),
         },
     }
-    write_whole(run.run_dir / RESULT_FILE, json.dumps(result, indent=2))
+    write_whole(run.run_dir / RESULT_FILE, json.dumps(plain(result), indent=2))
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:

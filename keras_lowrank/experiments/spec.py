@@ -10,6 +10,7 @@ import pathlib
 import tomllib
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from keras_lowrank.callbacks import as_schedule
@@ -402,8 +403,33 @@ def read_specs(path) -> list[ExperimentSpec]:
     return sweep(ExperimentSpec.from_dict(values), axes)
 
 
+def labels(specs: Sequence[ExperimentSpec]) -> dict[ExperimentSpec, str]:
+    """What tells each of some specs from the others, in few words."""
+    fields = [field.name for field in dataclasses.fields(ExperimentSpec)]
+    varying = [
+        name
+        for name in fields
+        if len({getattr(spec, name) for spec in specs}) > 1
+    ]
+    return {
+        spec: ", ".join(f"{name} {_value(spec, name)}" for name in varying)
+        or spec.id
+        for spec in specs
+    }
+
+
+def _value(spec: ExperimentSpec, name: str) -> str:
+    value = getattr(spec, name)
+    if isinstance(value, float):
+        return f"{value:g}"
+    options = getattr(value, "options", None)
+    if options is None:
+        return str(value)
+    return " ".join([value.name, *(f"{key}={item}" for key, item in options)])
+
+
 def _with(spec, changes) -> ExperimentSpec:
-    fields = {}
+    fields: dict[str, Any] = {}
     for name, value in changes.items():
         field, dot, option = name.partition(".")
         if dot and field in ("network", "data", "optimizer"):

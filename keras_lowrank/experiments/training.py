@@ -119,7 +119,7 @@ def evaluate(model: keras.Model, data: Data) -> dict[str, float]:
     Returns:
         Dict of `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`.
     """
-    logs = {}
+    logs: dict[str, float] = {}
     for half, x, y in (
         ("train", data.x_train, data.y_train),
         ("val", data.x_test, data.y_test),

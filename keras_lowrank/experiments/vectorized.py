@@ -8,6 +8,7 @@ make of it (`jax.config.update("jax_num_cpu_devices", n)` before JAX is
 used); the command `keras-lowrank` makes one of each core.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -21,7 +22,6 @@ from keras import ops
 from keras_lowrank.callbacks import Recorder
 from keras_lowrank.callbacks import as_schedule
 from keras_lowrank.callbacks import run_info
-from keras_lowrank.experiments import models
 from keras_lowrank.experiments import runs
 from keras_lowrank.experiments.batches import epoch_order
 from keras_lowrank.experiments.checkpoint import Checkpoint
@@ -32,14 +32,14 @@ from keras_lowrank.experiments.plan import Plan
 from keras_lowrank.experiments.run import Report
 from keras_lowrank.experiments.run import checkpoint_of
 from keras_lowrank.experiments.run import identity
+from keras_lowrank.experiments.run import measured_weights
 from keras_lowrank.experiments.runs import Run
 from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.experiments.training import EVALUATION_BATCH
 from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import get_state
-from keras_lowrank.experiments.training import set_state
 from keras_lowrank.experiments.training import given_variables
-from keras_lowrank.experiments.training import state_variables
+from keras_lowrank.experiments.training import set_state
 
 # What may differ between the runs of one program.
 _VARYING = (
@@ -101,10 +101,18 @@ def run_vectorized(
     Returns:
         List of the complete `Run`s.
     """
-    group = _Group(specs, out_dir, data)
-    program = _Program(
-        group.model, data, [spec.weight_decay for spec in specs]
-    )
+    found = [runs.find_run(spec, out_dir) for spec in specs]
+    with contextlib.ExitStack() as held:
+        for this in found:
+            held.enter_context(runs.training(this))
+        _train(found, data, report, checkpoint_seconds)
+    return found
+
+
+def _train(found: list[Run], data: Data, report, checkpoint_seconds) -> None:
+    specs = [this.spec for this in found]
+    group = _Group(found, data)
+    program = _Program(group.model, data, [spec.weight_decay for spec in specs])
     state = program.stack(group.states)
     group.measure_start()
     due = as_schedule(specs[0].every)
@@ -119,9 +127,7 @@ def run_vectorized(
         done = epoch + 1
         last = done == group.epochs
         seconds = time.perf_counter() - began
-        save = (
-            time.perf_counter() - written >= checkpoint_seconds and not last
-        )
+        save = time.perf_counter() - written >= checkpoint_seconds and not last
         if due(done) or last:
             for item, more in zip(logs, program.evaluate(state), strict=True):
                 item |= more
@@ -136,16 +142,14 @@ def run_vectorized(
             for spec, item in zip(specs, logs, strict=True):
                 report(spec, done, group.epochs, item)
     group.complete(logs, time.perf_counter() - began)
-    return group.runs
 
 
 class _Group:
     """The runs that train together, as what is on disk."""
 
-    def __init__(self, specs: Sequence[ExperimentSpec], out_dir, data: Data):
-        self.specs = specs
-        self.data = data
-        self.runs = [runs.find_run(spec, out_dir) for spec in specs]
+    def __init__(self, found: list[Run], data: Data):
+        self.runs = found
+        self.specs = specs = [this.spec for this in found]
         self.plans: list[Plan] = [
             spec.plan(len(data.x_train)) for spec in specs
         ]
@@ -174,9 +178,7 @@ class _Group:
         # One model stands for all; a number as its learning rate is a
         # variable, which can be another for each.
         self.model = build_model(specs[0], data, learning_rate=1.0)
-        weights = specs[0].weights
-        if weights is None:
-            weights = models.paper_weights(self.model)
+        weights = measured_weights(specs[0], self.model)
         self.recorders = [
             Recorder(spec.measures, weights, run_dir=run.run_dir)
             for spec, run in zip(specs, self.runs, strict=True)
@@ -201,7 +203,6 @@ class _Group:
         for index, (run, recorder) in enumerate(
             zip(self.runs, self.recorders, strict=True)
         ):
-            runs.begin(run)
             recorder.open()
             self._show(index, self.first)
             info = run_info(self.model, recorder, run.spec.every, fit)

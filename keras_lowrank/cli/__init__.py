@@ -1,0 +1,60 @@
+"""`keras-lowrank`: what the library does, from a shell."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from keras_lowrank.cli import demo
+from keras_lowrank.cli import inspect
+from keras_lowrank.cli import run
+from keras_lowrank.version import __version__
+from keras_lowrank_cli import BACKENDS
+
+COMMANDS = (demo, run, inspect)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        arguments: Words of the command line, `sys.argv[1:]` by default.
+
+    Returns:
+        Exit status: 0, or 1 with a line on standard error that says why.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _check_backend(options.backend)
+        return options.run(options)
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if not str(error):
+            raise
+        print(f"keras-lowrank: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keras-lowrank",
+        description="See the low rank that SGD with weight decay gives.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in COMMANDS:
+        command.add_parser(commands).add_argument(
+            "--backend",
+            choices=BACKENDS,
+            help="backend of Keras (default: its own choice, if installed)",
+        )
+    return parser
+
+
+def _check_backend(name: str | None) -> None:
+    import keras
+
+    if name not in (None, keras.backend.backend()):
+        raise ValueError(
+            f"Keras runs on {keras.backend.backend()} already. Received: "
+            f"--backend {name}. Use the command `keras-lowrank`, or set the "
+            f"environment variable KERAS_BACKEND={name}."
+        )

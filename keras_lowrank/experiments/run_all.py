@@ -1,0 +1,171 @@
+"""Many runs: in one program on JAX, in worker processes elsewhere."""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+
+import keras
+
+from keras_lowrank.experiments import runs
+from keras_lowrank.experiments.checkpoint import read_checkpoint
+from keras_lowrank.experiments.run import Report
+from keras_lowrank.experiments.run import load_data
+from keras_lowrank.experiments.run import run
+from keras_lowrank.experiments.runs import Run
+from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.experiments.vectorized import can_vectorize
+from keras_lowrank.experiments.vectorized import program_of
+from keras_lowrank.experiments.vectorized import run_vectorized
+
+
+def run_all(
+    specs: Iterable[ExperimentSpec],
+    out_dir="runs",
+    report: Report | None = None,
+    vectorize: bool | None = None,
+    workers: int | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> list[Run]:
+    """Train many specs, as fast as the backend and the machine allow.
+
+    On JAX, runs that differ only in learning rates, weight decay and seed
+    train in one program. Elsewhere, and where `vectorize=False`, each run has
+    a process of its own. Either way the records are those of `run`, runs that
+    are complete are not trained again, and those that were killed go on.
+
+    Args:
+        specs: Iterable of `ExperimentSpec`.
+        out_dir: As for `run`.
+        report: As for `run`.
+        vectorize: Boolean, whether runs share a program. By default they do
+            on JAX where the network has no convolution: those of many runs
+            at once are slower than one run after another, on a CPU.
+        workers: Int >= 1, how many processes train at once where they do not.
+            As many as there are cores by default; with 1, the runs train one
+            after another in this process.
+        checkpoint_seconds: As for `run`.
+
+    Returns:
+        List of `Run`, all complete, in the order of the specs.
+
+    Raises:
+        ValueError: for `vectorize=True` where that is not possible, and as
+            `run`.
+        RuntimeError: when a worker fails, with what it said.
+
+    Example:
+
+    >>> specs = sweep(spec, weight_decay=[0.0, 1e-3])  # doctest: +SKIP
+    >>> run_all(specs, "runs/decay")  # doctest: +SKIP
+    """
+    specs = list(dict.fromkeys(specs))
+    for spec in specs:
+        if vectorize and not can_vectorize(spec):
+            raise ValueError(
+                "`vectorize=True` needs the JAX backend, and a precision "
+                "other than mixed_float16. Received: backend "
+                f"{keras.backend.backend()}, precision={spec.precision!r}."
+            )
+    if workers is not None and workers < 1:
+        raise ValueError(f"`workers` must be 1 or more. Received: {workers}.")
+    found = {spec: runs.find_run(spec, out_dir) for spec in specs}
+    waiting = [spec for spec in specs if not found[spec].complete]
+    alone = []
+    for group in _programs(waiting, found, vectorize):
+        if len(group) > 1:
+            data = load_data(group[0])
+            run_vectorized(group, out_dir, data, report, checkpoint_seconds)
+        else:
+            alone += group
+    workers = min(workers or os.cpu_count() or 1, len(alone))
+    if workers > 1:
+        _run_in_processes(alone, out_dir, report, workers, checkpoint_seconds)
+    else:
+        for spec in alone:
+            run(spec, out_dir, report, checkpoint_seconds)
+    return list(found.values())
+
+
+def _programs(specs, found, vectorize) -> list[list[ExperimentSpec]]:
+    """Group what can train together; the others are alone."""
+    groups: dict[object, list[ExperimentSpec]] = {}
+    samples: dict[object, int] = {}
+    for spec in specs:
+        together = vectorize
+        if together is None:
+            together = can_vectorize(spec) and spec.network.name == "mlp"
+        if not together:
+            groups[spec] = [spec]
+            continue
+        if spec.data not in samples:
+            samples[spec.data] = len(load_data(spec).x_train)
+        # Runs that a kill left at different epochs cannot go on together.
+        checkpoint = read_checkpoint(found[spec].run_dir)
+        epoch = checkpoint.epoch if checkpoint else 0
+        program = program_of(spec, samples[spec.data])
+        groups.setdefault((program, epoch), []).append(spec)
+    return list(groups.values())
+
+
+def _run_in_processes(specs, out_dir, report, workers, checkpoint_seconds):
+    """One process a run, each with its share of the cores."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    environment = os.environ | {
+        "KERAS_BACKEND": keras.backend.backend(),
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+    by_id = {spec.id: spec for spec in specs}
+    processes: list[subprocess.Popen] = []
+    lock = threading.Lock()
+
+    def tell(line: str) -> bool:
+        try:
+            told = json.loads(line)
+            spec = by_id[told["id"]]
+        except (ValueError, KeyError, TypeError):
+            return False
+        if report is not None:
+            with lock:
+                report(spec, told["epoch"], told["epochs"], told["logs"])
+        return True
+
+    def train(spec: ExperimentSpec) -> None:
+        this = runs.find_run(spec, out_dir)
+        runs.begin(this)
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "keras_lowrank_cli", "run"),
+                str(this.run_dir / runs.SPEC_FILE),
+                *("--out", str(out_dir), "--json"),
+                *("--checkpoint-seconds", str(checkpoint_seconds)),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        processes.append(process)
+        said = [line for line in process.stdout or () if not tell(line)]
+        if status := process.wait():
+            raise RuntimeError(
+                f"The run '{this.run_dir}' failed with status {status}, and "
+                f"said: {''.join(said[-20:]) or 'nothing'}"
+            )
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(train, spec) for spec in specs]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            # What they have done is in their checkpoints.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+            raise
