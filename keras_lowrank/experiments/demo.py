@@ -117,9 +117,9 @@ def _train(label, rate, run_dir, data: Data, settings: Demo, live) -> Twin:
     model = mlp(
         data.x_train.shape[1:],
         data.classes,
-        settings.depth,
-        settings.width,
-        settings.seed,
+        depth=settings.depth,
+        width=settings.width,
+        seed=settings.seed,
     )
     steps = -(-len(data.x_train) // settings.batch_size) * settings.epochs
     optimizer = keras.optimizers.SGD(

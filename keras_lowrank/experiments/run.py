@@ -116,7 +116,7 @@ def measured_weights(spec: ExperimentSpec, model: keras.Model):
     """Which weight matrices an experiment measures."""
     if spec.weights is not None:
         return spec.weights
-    return models.paper_weights(model)
+    return models.PAPER_WEIGHTS
 
 
 def load_data(spec: ExperimentSpec) -> Data:

@@ -165,7 +165,8 @@ class ExperimentSpec:
     @property
     def id(self) -> str:
         """Short name of the run: network, data, and a hash of all fields."""
-        text = json.dumps([_MEANING, self.to_dict()], sort_keys=True)
+        fields = _one_form(self.to_dict())
+        text = json.dumps([_MEANING, fields], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         data = pathlib.PurePath(self.data.name).stem
         return f"{self.network.name}-{data}-{digest}"
@@ -301,11 +302,7 @@ class ExperimentSpec:
             raise self._wrong("milestones", "a list of numbers", TypeError)
         if any(b <= a for a, b in itertools.pairwise((0, *values))):
             raise self._wrong("milestones", "above 0 and increasing")
-        # 59 and 59.0 are equal, and must not give runs of two names.
-        return tuple(
-            int(value) if float(value).is_integer() else float(value)
-            for value in values
-        )
+        return values
 
     def _check_stop(self):
         given = [name for name in STOPS if getattr(self, name) is not None]
@@ -426,6 +423,17 @@ def _value(spec: ExperimentSpec, name: str) -> str:
     if options is None:
         return str(value)
     return " ".join([value.name, *(f"{key}={item}" for key, item in options)])
+
+
+def _one_form(value):
+    """Numbers that are equal, as 1 and 1.0, in one form."""
+    if isinstance(value, dict):
+        return {key: _one_form(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_one_form(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def _with(spec, changes) -> ExperimentSpec:
