@@ -262,7 +262,7 @@ class TestNetworks:
         with pytest.raises(ValueError, match=r"one of mlp, resnet18.*'mpl'"):
             models.build("mpl", IMAGE, 10)
         with pytest.raises(
-            ValueError, match="'mlp' has no option widht.*depth, width"
+            ValueError, match=r"'mlp' has no option widht.*depth, width"
         ):
             models.build("mlp", IMAGE, 10, widht=3)
         with pytest.raises(ValueError, match="no option depth"):

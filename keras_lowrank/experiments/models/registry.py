@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 
 import keras
 
@@ -13,7 +14,7 @@ from keras_lowrank.experiments.models.resnet import resnet
 from keras_lowrank.experiments.models.vgg import vgg16
 from keras_lowrank.experiments.models.vit import vit
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "mlp": mlp,
     **{
         f"resnet{depth}": functools.partial(resnet, depth=depth)
