@@ -195,6 +195,8 @@ class RankTracker(keras.callbacks.Callback):
         info = run_info(self.model, self.recorder, self.every, self.params)
         if not self.recorder.start(first_epoch, info):
             return
+        if len(self.recording) and not self._due(first_epoch):
+            return  # goes on from a moment that was not to be measured
         if build_as_fit_will(self.model):
             self._measure()
         else:

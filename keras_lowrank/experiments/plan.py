@@ -55,7 +55,8 @@ class Plan:
     def decay_clock(self, steps: int | None = None) -> float:
         """The decay clock after a number of steps, at the end by default.
 
-        Counts `-log(1 - learning_rate * weight_decay)` for each step.
+        Counts `-log(1 - learning_rate * weight_decay)` for each step;
+        infinite where a step leaves nothing of the weights.
         """
         steps = self.steps if steps is None else steps
         edges = (0, *self.boundaries, math.inf)
@@ -124,14 +125,8 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
 
 def _tick(rate: float, weight_decay: float) -> float:
     """How far one step moves the decay clock."""
-    if rate * weight_decay >= 1:
-        raise ValueError(
-            "The decay clock needs steps that leave something of the weights: "
-            "`learning_rate * weight_decay` must be below 1. Received: "
-            f"{rate:g} * {weight_decay:g}, with the decay in torch's "
-            "convention."
-        )
-    return -math.log1p(-rate * weight_decay)
+    share = rate * weight_decay
+    return -math.log1p(-share) if share < 1 else math.inf
 
 
 def _steps_to(clock: float, plan: Plan) -> int:
@@ -140,6 +135,13 @@ def _steps_to(clock: float, plan: Plan) -> int:
     edges = (0, *plan.boundaries, math.inf)
     for start, end, rate in zip(edges, edges[1:], plan.rates, strict=False):
         tick = _tick(rate, plan.weight_decay)
+        if tick == math.inf:
+            raise ValueError(
+                "The decay clock needs steps that leave something of the "
+                "weights: `learning_rate * weight_decay` must be below 1. "
+                f"Received: {rate:g} * {plan.weight_decay:g}, with the decay "
+                "in torch's convention."
+            )
         # A hair of rounding must not cost a step.
         step = start + math.ceil((clock - reached) / tick * (1 - 1e-12))
         if step <= end:

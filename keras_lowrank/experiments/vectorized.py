@@ -206,7 +206,9 @@ class _Group:
             recorder.open()
             self._show(index, self.first)
             info = run_info(self.model, recorder, run.spec.every, fit)
-            if recorder.start(self.first, info):
+            due = as_schedule(run.spec.every)(self.first)
+            new = recorder.start(self.first, info)
+            if new and (due or not len(recorder.recording)):
                 self._measure(index, self.first, {})
 
     def measure(self, epoch: int, logs) -> None:
