@@ -134,6 +134,12 @@ class TestLoad:
         assert data.x_train.shape == (12, 32, 32, 3)
         expected = x.reshape(12, 3, 32, 32).transpose(0, 2, 3, 1) / 255
         np.testing.assert_allclose(data.x_train, expected, atol=1e-6)
+        keras.config.set_image_data_format("channels_first")
+        try:
+            again = load("cifar100", normalization="unit")
+        finally:
+            keras.config.set_image_data_format("channels_last")
+        np.testing.assert_array_equal(again.x_train, data.x_train)
         assert data.y_train.tolist() == labels().tolist()
 
     def test_keras_own_loading_of_fashion_mnist(self, tmp_path, monkeypatch):
@@ -232,6 +238,9 @@ class TestSubset:
         whole = {row.tobytes() for row in load("digits").x_train}
         assert {row.tobytes() for row in one.x_train} <= whole
 
+    def test_classes_are_those_of_the_whole(self):
+        assert load("digits", train_samples=2, test_samples=2).classes == 10
+
     @pytest.mark.parametrize("count", [0, 1439])
     def test_more_than_there_are(self, count):
         with pytest.raises(ValueError, match=f"from 1 to 1438.*={count}"):
@@ -248,9 +257,13 @@ class TestTeacher:
         assert len(counts) == 4
         assert counts.min() > 250  # no class is rare
 
-    def test_it_is_the_same_each_time(self):
-        one, two = (load("teacher_student", seed=3) for _ in range(2))
-        np.testing.assert_array_equal(one.y_train, two.y_train)
+    def test_it_is_the_same_each_time_and_of_each_size(self):
+        one, two = (
+            load("teacher_student", seed=3, train_samples=n) for n in (200, 300)
+        )
+        np.testing.assert_array_equal(one.y_train, two.y_train[:200])
+        np.testing.assert_array_equal(one.x_test, two.x_test)
+        np.testing.assert_array_equal(one.y_test, two.y_test)
 
     def test_a_teacher_of_rank_one_sees_one_direction(self):
         data = load("teacher_student", teacher_rank=1, classes=2, inputs=5)
@@ -299,13 +312,8 @@ class TestBatches:
         model.compile(keras.optimizers.SGD(0.0), "mse")
         layer.total.assign(np.zeros(40))
         layer.count.assign(0)
-        model.fit(
-            batches,
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            callbacks=[batches.follow()],
-            shuffle=False,
-            verbose=0,
+        batches.fit(
+            model, epochs=epochs, initial_epoch=initial_epoch, verbose=0
         )
         count = int(keras.ops.convert_to_numpy(layer.count))
         return keras.ops.convert_to_numpy(layer.total)[:count].tolist()

@@ -27,6 +27,8 @@ FLOORS = {
     "records": 3,
     "weights": 3,
     "baselines": 3,
+    "theory": 3,
+    "gradients": 4,
     "decay": 4,
     "plots": 4,
     "report": 4,

@@ -195,6 +195,15 @@ class TestInitialization:
         assert np.array_equal(first(1), first(1))
         assert not np.array_equal(first(1), first(2))
 
+    def test_channels_last_whatever_keras_json_says(self):
+        keras.config.set_image_data_format("channels_first")
+        try:
+            for name, options in TestNetworks.SMALL.items():
+                model = models.build(name, IMAGE, 4, **options)
+                assert model.output_shape == (None, 4)
+        finally:
+            keras.config.set_image_data_format("channels_last")
+
     def test_no_two_kernels_are_alike(self):
         model = models.build("vit", IMAGE, 10, depth=1, width=16, mlp_width=16)
         kernels = [m.to_numpy().ravel()[:8] for m in paper_matrices(model)]

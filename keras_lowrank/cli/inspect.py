@@ -25,6 +25,8 @@ def run(options) -> int:
     """Run the subcommand."""
     import keras
 
+    # A file may hold layers and initializers of our own networks.
+    import keras_lowrank.experiments.models  # noqa: F401
     from keras_lowrank.report import rank_report
 
     report = rank_report(

@@ -29,14 +29,15 @@ def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
 class Batches(keras.utils.PyDataset):
     """Data for `fit`: the same batches, in the same order, on every backend.
 
-    The order of an epoch is `epoch_order`, also after a restart. Keras opens a
-    data set once or twice before the first epoch, differently on each
-    backend, so the epoch is not counted here but told by `follow()`:
+    The order of an epoch is `epoch_order`, also after a restart:
 
     ```python
-    batches = Batches(x, y, batch_size=32, seed=0)
-    model.fit(batches, callbacks=[batches.follow()], shuffle=False)
+    Batches(x, y, batch_size=32, seed=0).fit(model, epochs=10)
     ```
+
+    Given to `model.fit` itself, Keras would shuffle the batches again and
+    every epoch would have one order: a data set is not told the epoch, and
+    Keras opens it once or twice before the first, by the backend.
 
     Args:
         x: Array of shape `(n, ...)`.
@@ -66,9 +67,19 @@ class Batches(keras.utils.PyDataset):
         """Take the order of the epoch that was told."""
         self._order = epoch_order(len(self.x), self.seed, self.epoch)
 
-    def follow(self) -> keras.callbacks.Callback:
-        """A callback that tells the epochs of `fit`."""
-        return _Follow(self)
+    def fit(self, model: keras.Model, callbacks=(), **options):
+        """Call `model.fit` on these batches.
+
+        Args:
+            model: Compiled Keras model.
+            callbacks: List of callbacks.
+            **options: What else `fit` takes, as `epochs`, `initial_epoch`.
+
+        Returns:
+            The `History` of `fit`.
+        """
+        options |= {"callbacks": [_Follow(self), *callbacks], "shuffle": False}
+        return model.fit(self, **options)
 
 
 class _Follow(keras.callbacks.Callback):

@@ -89,18 +89,15 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
         every=spec.every,
         run_dir=this.run_dir,
     )
-    batches = Batches(data.x_train, data.y_train, spec.batch_size, spec.seed)
     clock = _Clock(seconds)
     last = _LastLogs()
-    model.fit(
-        batches,
+    Batches(data.x_train, data.y_train, spec.batch_size, spec.seed).fit(
+        model,
         epochs=plan.epochs,
         initial_epoch=first,
-        shuffle=False,
         verbose=0,
         callbacks=[
             clock,
-            batches.follow(),
             _Evaluation(data, spec),
             tracker,
             _Checkpoints(this, about, clock, checkpoint_seconds),

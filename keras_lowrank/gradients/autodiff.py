@@ -62,7 +62,8 @@ def _jax(model, x, y, loss, training):
         )
         return ops.mean(loss(y, outputs))
 
-    return jax.grad(scalar)(
+    # One program, rather than one for each operation.
+    return jax.jit(jax.grad(scalar))(
         [variable.value for variable in model.trainable_variables]
     )
 

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-MOMENTUM_KINDS = ("torch", "keras_coupled", "keras_decoupled")
+MOMENTUM_KINDS = (
+    "torch",
+    "torch_decoupled",
+    "keras_coupled",
+    "keras_decoupled",
+)
 
 
 def memory(
@@ -26,12 +31,14 @@ def memory(
     | kind                | a step                                           |
     |---------------------|--------------------------------------------------|
     | `"torch"`           | `v = momentum v + G + w W; W = W - lr v`         |
+    | `"torch_decoupled"` | `v = momentum v + G; W = (1 - lr w) W - lr v`    |
     | `"keras_coupled"`   | `v = momentum v - lr (G + w W); W = W + v`       |
     | `"keras_decoupled"` | `v = momentum v - lr G; W = (1 - lr w) W + v`    |
 
-    The first is `torch.optim.SGD` and `TorchSGD`; the second Keras' `SGD` with
-    `L2(w / 2)` or a coupled `WeightDecay`; the third Keras' `SGD` with its
-    own `weight_decay` or a decoupled `WeightDecay`.
+    The first is `torch.optim.SGD`, or `TorchSGD` with a coupled
+    `WeightDecay`, the second with a decoupled one; the third is Keras' `SGD`
+    with `L2(w / 2)` or a coupled `WeightDecay`, the fourth with its own
+    `weight_decay` or a decoupled one.
 
     Args:
         learning_rates: Array of shape `(T,)`, one for each step.
@@ -94,10 +101,9 @@ def _step(rate, decay, momentum, kind, nesterov):
     ahead = 1 + momentum if nesterov else 1.0
     kept = momentum**2 if nesterov else momentum
     if kind == "torch":
-        return (
-            (1 - ahead * rate * decay, -rate * kept),
-            (decay, momentum),
-        )
+        return (1 - ahead * rate * decay, -rate * kept), (decay, momentum)
+    if kind == "torch_decoupled":
+        return (1 - rate * decay, -rate * kept), (0.0, momentum)
     if kind == "keras_coupled":
         return (
             (1 - ahead * rate * decay, kept),

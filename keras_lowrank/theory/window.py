@@ -110,13 +110,19 @@ class Window:
             ValueError: when lengths do not fit.
         """
         past = np.asarray(past, np.float64)
-        batch_sizes = np.asarray(batch_sizes, np.int64)
+        batch_sizes = np.asarray(batch_sizes)
+        if np.any(batch_sizes < 1) or np.any(batch_sizes % 1):
+            raise ValueError(
+                "`batch_sizes` must be whole numbers of samples, 1 or more. "
+                f"Received: {batch_sizes.min()} to {batch_sizes.max()}."
+            )
         if len(past) != len(batch_sizes) + 1:
             raise ValueError(
                 "There must be one norm more than batch sizes. Received: "
                 f"{len(past)} norms and {len(batch_sizes)} batch sizes."
             )
         samples = np.concatenate([[0], np.cumsum(batch_sizes[::-1])])
+        samples = samples.astype(np.int64)
         known = np.flatnonzero(~np.isnan(past))
         full_rank = min(shape)
         with np.errstate(divide="ignore", invalid="ignore"):

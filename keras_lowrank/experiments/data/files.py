@@ -46,6 +46,11 @@ def image_set(name: str, path=None) -> dict[str, np.ndarray]:
             f"environment variable {VARIABLE} to it, or give it as `path`; or "
             "put what Keras downloads into `~/.keras/datasets`."
         ) from error
+    if (
+        keras.config.image_data_format() == "channels_first"
+        and x_train.ndim > 3
+    ):
+        x_train, x_test = (np.moveaxis(x, 1, -1) for x in (x_train, x_test))
     return check_arrays(
         {
             "x_train": x_train,

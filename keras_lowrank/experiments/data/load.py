@@ -87,9 +87,8 @@ def _images(name: str, options) -> Data:
         arrays = image_set(name, path)
     short = pathlib.PurePath(name).stem
     x_train, x_test, done = scale(arrays, name, **options)
-    return Data(
-        short, x_train, arrays["y_train"], x_test, arrays["y_test"], done
-    )
+    labels = arrays["y_train"], arrays["y_test"]
+    return Data(short, x_train, labels[0], x_test, labels[1], scale=done)
 
 
 def _check_options(name: str, options, function, *more: str) -> None:
@@ -123,4 +122,5 @@ def _subset(data: Data, train: int | None, test: int | None, seed) -> Data:
             chosen = np.sort(rng.permutation(len(x))[:count])
             x, y = x[chosen], y[chosen]
         arrays |= {f"x_{half}": x, f"y_{half}": y}
-    return Data(data.name, scale=data.scale, **arrays)
+    # Those of the whole: a small subset may not have them all.
+    return Data(data.name, classes=data.classes, scale=data.scale, **arrays)

@@ -36,7 +36,7 @@ def digits(seed: int = 0, test_share: float = 0.2) -> Data:
         labels[held_out:],
         images[:held_out],
         labels[:held_out],
-        "divided by 16",
+        scale="divided by 16",
     )
 
 
@@ -53,7 +53,7 @@ def teacher_student(
 
     The teacher has one hidden layer of ReLUs with Gaussian weights, whose
     first matrix can be of low rank. The class is the largest of its outputs,
-    each standardised over the samples, so that no class is rare.
+    each standardised over 10,000 inputs, so that no class is rare.
 
     Args:
         seed: Int >= 0, of teacher and inputs.
@@ -79,22 +79,22 @@ def teacher_student(
             f"Received: teacher_rank={teacher_rank}."
         )
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(samples + test_samples, inputs))
     first = rng.normal(size=(inputs, teacher_width))
     if rank < full:
         first = rng.normal(size=(inputs, rank)) @ rng.normal(
             size=(rank, teacher_width)
         )
     second = rng.normal(size=(teacher_width, classes))
-    outputs = np.maximum(x @ first, 0) @ second
-    outputs = (outputs - outputs.mean(0)) / outputs.std(0)
-    y = outputs.argmax(1).astype(np.int32)
-    x = x.astype(np.float32)
-    return Data(
-        "teacher_student",
-        x[:samples],
-        y[:samples],
-        x[samples:],
-        y[samples:],
-        "standard normal",
-    )
+
+    def outputs(x):
+        return np.maximum(x @ first, 0) @ second
+
+    # Of many inputs, so that labels do not depend on how many are made.
+    typical = outputs(rng.normal(size=(10_000, inputs)))
+    halves = []
+    for stream, count in enumerate((samples, test_samples)):
+        draw = np.random.default_rng((seed, stream))
+        x = draw.normal(size=(count, inputs))
+        scores = (outputs(x) - typical.mean(0)) / typical.std(0)
+        halves += [x.astype(np.float32), scores.argmax(1).astype(np.int32)]
+    return Data("teacher_student", *halves, classes, "standard normal")

@@ -137,7 +137,9 @@ class Builder:
         padding = "same" if size % 2 else "valid"
         if stride > 1 and size > 1 and self.conventions.padding == "torch":
             if size % 2:
-                pad = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")
+                pad = keras.layers.ZeroPadding2D(
+                    size // 2, data_format="channels_last", name=f"{name}_pad"
+                )
                 x = pad(x)
             padding = "valid"
         area = size**2
@@ -147,6 +149,7 @@ class Builder:
             strides=stride,
             padding=padding,
             use_bias=use_bias,
+            data_format="channels_last",
             name=name,
             **self.initializers(
                 area * x.shape[-1], area * filters, use_bias=use_bias

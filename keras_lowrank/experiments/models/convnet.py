@@ -43,7 +43,7 @@ def convnet(
         if batch_norm:
             x = build.batch_norm(x, f"normalization_{index}")
         x = build.activation(x, f"activation_{index}")
-    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     outputs = build.dense(x, classes, "classifier")
     return keras.Model(inputs, outputs, name=f"convnet_{depth}_{width}")
 
@@ -91,7 +91,7 @@ def conv_resnet(
             y = keras.layers.Rescaling(alpha, name=f"alpha_{block}")(y)
         x = keras.layers.Add(name=f"add_{block}")([x, y])
         x = build.activation(x, f"activation_{first + 1}")
-    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     outputs = build.dense(x, classes, "classifier")
     return keras.Model(inputs, outputs, name=f"conv_resnet_{depth}_{width}")
 

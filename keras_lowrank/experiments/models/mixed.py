@@ -35,8 +35,9 @@ def mixed_resnet(
         seed: As for `mlp`.
 
     Returns:
-        An uncompiled Keras model. Its matrices are `conv_0` and on, and
-        `hidden_0` and on.
+        An uncompiled Keras model. The matrices of its blocks are `conv_0` and
+        `hidden_0` and on; those before the blocks are `conv_stem` and
+        `hidden_entry`, which the paper's averages do not seem to be over.
 
     Reference:
         [Galanti et al., CPAL 2025](https://arxiv.org/abs/2206.05794), B
@@ -54,14 +55,14 @@ def mixed_resnet(
         return build.activation(x, f"hidden_activation_{index}")
 
     inputs = keras.Input(input_shape)
-    x = conv(inputs, 0)
+    x = conv(inputs, "stem")
     for block in range(conv_blocks):
-        y = conv(conv(x, 2 * block + 1), 2 * block + 2)
+        y = conv(conv(x, 2 * block), 2 * block + 1)
         x = keras.layers.Add(name=f"add_{block}")([x, y])
-    x = keras.layers.Flatten(name="flatten")(x)
-    x = dense(x, 0)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
+    x = dense(x, "entry")
     for block in range(dense_blocks):
-        y = dense(dense(x, 2 * block + 1), 2 * block + 2)
+        y = dense(dense(x, 2 * block), 2 * block + 1)
         x = keras.layers.Add(name=f"hidden_add_{block}")([x, y])
     outputs = build.dense(x, classes, "classifier")
     return keras.Model(inputs, outputs, name="mixed_resnet")

@@ -46,7 +46,9 @@ def mlp(
     """
     build = Builder(conventions, activation, seed)
     inputs = keras.Input(input_shape)
-    x = keras.layers.Flatten(name="flatten")(inputs)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(
+        inputs
+    )
     for index in range(depth):
         before = x
         name = f"hidden_{index}"

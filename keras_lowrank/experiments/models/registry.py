@@ -28,8 +28,11 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 }
 
 # What the paper's average ranks are over: hidden kernels, without the
-# classifier, the 1 x 1 convolutions of shortcuts, and embeddings.
-PAPER_WEIGHTS = r"^(?!classifier|shortcut|patches|positions)"
+# classifier, the 1 x 1 convolutions of shortcuts, embeddings, and what leads
+# into the blocks of the mixed network.
+PAPER_WEIGHTS = (
+    r"^(?!classifier|shortcut|patches|positions|conv_stem|hidden_entry)"
+)
 
 
 def build(

@@ -68,7 +68,9 @@ def resnet(
             )
             x = _block(build, x, plan, stride, index)
             index += len(plan)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.GlobalAveragePooling2D(
+        data_format="channels_last", name="pool"
+    )(x)
     outputs = build.dense(x, classes, "classifier")
     return keras.Model(inputs, outputs, name=f"resnet{depth}")
 

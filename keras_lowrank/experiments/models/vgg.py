@@ -40,8 +40,10 @@ def vgg16(
             x = build.batch_norm(x, f"normalization_{index}")
             x = build.activation(x, f"activation_{index}")
             index += 1
-        x = keras.layers.MaxPooling2D(name=f"pool_{block}")(x)
-    x = keras.layers.Flatten(name="flatten")(x)
+        x = keras.layers.MaxPooling2D(
+            data_format="channels_last", name=f"pool_{block}"
+        )(x)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
     outputs = build.dense(x, classes, "classifier")

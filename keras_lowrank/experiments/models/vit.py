@@ -116,6 +116,7 @@ def vit(
         width,
         patch,
         strides=patch,
+        data_format="channels_last",
         name="patches",
         **build.initializers(patch**2 * channels, patch**2 * width),
     )
@@ -136,7 +137,9 @@ def vit(
             [x, drop(y, f"dense_dropout_{block}_1")]
         )
     x = build.layer_norm(x, "norm")
-    x = keras.layers.GlobalAveragePooling1D(name="mean")(x)
+    x = keras.layers.GlobalAveragePooling1D(
+        data_format="channels_last", name="mean"
+    )(x)
     outputs = build.dense(x, classes, "classifier")
     return keras.Model(inputs, outputs, name=f"vit_{depth}_{width}")
 
