@@ -91,10 +91,19 @@ def teacher_student(
 
     # Of many inputs, so that labels do not depend on how many are made.
     typical = outputs(rng.normal(size=(10_000, inputs)))
-    halves = []
+    halves: list[np.ndarray] = []
     for stream, count in enumerate((samples, test_samples)):
         draw = np.random.default_rng((seed, stream))
         x = draw.normal(size=(count, inputs))
         scores = (outputs(x) - typical.mean(0)) / typical.std(0)
         halves += [x.astype(np.float32), scores.argmax(1).astype(np.int32)]
-    return Data("teacher_student", *halves, classes, "standard normal")
+    x_train, y_train, x_test, y_test = halves
+    return Data(
+        "teacher_student",
+        x_train,
+        y_train,
+        x_test,
+        y_test,
+        classes,
+        "standard normal",
+    )
