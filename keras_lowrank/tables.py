@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
+from typing import Literal
 
 import rich.box
 import rich.console
@@ -27,11 +28,14 @@ class Column:
         key: String, the entry of a row that the column shows.
         heading: String printed at the top; defaults to `key`.
         format: Function from a value to the text of its cell.
+        justify: String, `"right"` as numbers are or `"left"` as words; the
+            first column of a table is always left.
     """
 
     key: str
     heading: str = ""
     format: Callable[[Any], str] = str
+    justify: Literal["left", "right"] = "right"
 
     def text(self, row: dict[str, Any]) -> str:
         """The cell of `row` in this column, empty where nothing is known."""
@@ -91,7 +95,7 @@ class Table:
         for index, column in enumerate(self.columns):
             table.add_column(
                 column.heading or column.key,
-                justify="left" if index == 0 else "right",
+                justify="left" if index == 0 else column.justify,
                 overflow="fold",
             )
         for row in self.rows:

@@ -38,14 +38,17 @@ FLOORS = {
 }
 
 PUBLIC = """
-    DecayedOptimizer KerasLowrankWarning MEASURES Matricization Measure
-    RankReport RankTracker Recording Skip Spectrum TorchSGD WeightDecay
-    WeightDecayScheduler WeightMatrix as_measure as_measures condition_number
-    convert_weight_decay effective_rank energy_rank explain_weight_decay
-    frobenius_norm initial_baseline initial_spectra log_spaced
-    marchenko_pastur_count nuclear_norm numerical_rank open_run
-    participation_ratio rank_report register_matricization schatten_norm
-    spectral_gap spectral_norm stable_rank weight_matrices
+    Certificate DecayedOptimizer GradientRank GradientRanks
+    KerasLowrankWarning MEASURES Matricization Measure RankReport
+    RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses
+    WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
+    as_measures closed_form_rank condition_number convert_weight_decay
+    decay_clock distance_to_rank effective_rank energy_rank epsilon_rank
+    explain_weight_decay frobenius_norm gradient_spectra initial_baseline
+    initial_spectra log_spaced marchenko_pastur_count nuclear_norm
+    numerical_rank open_run participation_ratio rank_report
+    register_matricization register_uses schatten_norm spectral_gap
+    spectral_norm stable_rank weight_matrices weight_uses
 """.split()
 
 

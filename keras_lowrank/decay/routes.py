@@ -19,11 +19,14 @@ class Route:
         name: String, what applies it.
         coupling: String, `"coupled"` or `"decoupled"`.
         rate: Float, in torch's and Keras' convention.
+        of_policy: Boolean, whether a `WeightDecay` says so, which may change
+            with the step.
     """
 
     name: str
     coupling: str
     rate: float
+    of_policy: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ def _routes(variable, optimizer, model) -> Iterator[Route]:
         if _is_covered(variable, optimizer, model):
             rate = as_float(optimizer.weight_decay) * policy.factor
             name = f"{policy.coupling} weight decay"
-            yield Route(name, policy.coupling, rate)
+            yield Route(name, policy.coupling, rate, of_policy=True)
     else:
         rate = _keras_rate(variable, optimizer)
         if rate and optimizer._use_weight_decay(seen_by(optimizer, variable)):

@@ -101,7 +101,7 @@ class GradientRanks(Mapping):
             Column("uses", "Uses\nper sample", str),
             Column("rank", "Rank of\ngradient", str),
             Column("bound", "Bound", str),
-            Column("verdict", "The bound is"),
+            Column("verdict", "The bound is", justify="left"),
         ]
         size = next(iter(self.values())).batch_size if self._ranks else 0
         notes = [

@@ -12,7 +12,7 @@ _HALF_ULP = {
 }
 
 
-def decay_clock(learning_rates, weight_decay: float) -> np.ndarray:
+def decay_clock(learning_rates, weight_decay) -> np.ndarray:
     """The decay clock after every step.
 
     Without gradients a step leaves `1 - learning_rate * weight_decay` of a
@@ -21,8 +21,9 @@ def decay_clock(learning_rates, weight_decay: float) -> np.ndarray:
 
     Args:
         learning_rates: Array of shape `(steps,)`, one for each step.
-        weight_decay: Float >= 0, in the convention of torch and Keras, twice
-            the lambda of the paper. See `convert_weight_decay`.
+        weight_decay: Float >= 0, or an array of one for each step, in the
+            convention of torch and Keras, twice the lambda of the paper. See
+            `convert_weight_decay`.
 
     Returns:
         Float64 array `tau` of shape `(steps + 1,)`, which starts at 0.
@@ -39,13 +40,14 @@ def decay_clock(learning_rates, weight_decay: float) -> np.ndarray:
         [Galanti et al., CPAL 2025](https://arxiv.org/abs/2206.05794), Lemma
         3.2, with a schedule in the place of a constant learning rate.
     """
-    shares = np.asarray(learning_rates, np.float64) * weight_decay
+    rates = np.asarray(learning_rates, np.float64)
+    shares = rates * np.asarray(weight_decay, np.float64)
     if shares.size and not (shares.min() >= 0 and shares.max() < 1):
         worst = shares[~((shares >= 0) & (shares < 1))][0]
         raise ValueError(
             "`learning_rates * weight_decay` must be from 0 on, and below 1, "
             "so that a step leaves something of the weights. Received: "
-            f"{worst:g}, with weight_decay={weight_decay:g}."
+            f"{worst:g}, with weight_decay={weight_decay}."
         )
     return np.concatenate([[0.0], np.cumsum(-np.log1p(-shares))])
 

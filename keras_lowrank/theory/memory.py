@@ -12,7 +12,7 @@ MOMENTUM_KINDS = (
 
 def memory(
     learning_rates,
-    weight_decay: float,
+    weight_decay,
     momentum: float = 0.0,
     kind: str = "torch",
     nesterov: bool = False,
@@ -42,7 +42,8 @@ def memory(
 
     Args:
         learning_rates: Array of shape `(T,)`, one for each step.
-        weight_decay: Float >= 0, `w`, in the convention of torch and Keras.
+        weight_decay: Float >= 0, `w`, or an array of one for each step, in
+            the convention of torch and Keras.
         momentum: Float in [0, 1).
         kind: String, one of the kinds above; without momentum all are one.
         nesterov: Boolean, whether the step looks ahead, as each optimizer
@@ -81,15 +82,17 @@ def memory(
             f"`steps` must be from 0 to {len(rates)}, the learning rates. "
             f"Received: steps={steps}."
         )
-    last = rates[len(rates) - count :][::-1]  # the newest first
+    decays = np.broadcast_to(np.asarray(weight_decay, float), rates.shape)
+    first = len(rates) - count
+    last, decays = rates[first:][::-1], decays[first:][::-1]  # newest first
     if not momentum:
-        p = np.concatenate([[1.0], np.cumprod(1 - last * weight_decay)])
+        p = np.concatenate([[1.0], np.cumprod(1 - last * decays)])
         return p, np.zeros_like(p)
     p, q = np.empty(count + 1), np.empty(count + 1)
     p[0], q[0] = row = 1.0, 0.0
-    for n, rate in enumerate(last, 1):
+    for n, (rate, decay) in enumerate(zip(last, decays, strict=True), 1):
         (ww, wv), (vw, vv) = _step(
-            float(rate), weight_decay, momentum, kind, nesterov
+            float(rate), float(decay), momentum, kind, nesterov
         )
         row = row[0] * ww + row[1] * vw, row[0] * wv + row[1] * vv
         p[n], q[n] = row
