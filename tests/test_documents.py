@@ -22,6 +22,8 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "hidden/kernel" in out and "20 x 64" in out
     assert "decoupled weight decay" in " ".join(out.split())
+    assert "min(uses * batch size, m, n)" in " ".join(out.split())
+    assert all(run.complete for run in names["runs"])
     assert names["tracker"].recording.epochs == [0, 1, 2, 3, 4, 5]
     assert names["decay"].rate_in("l2") == 2.5e-4
 

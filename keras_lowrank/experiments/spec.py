@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import tomli_w
+
 from keras_lowrank.callbacks import as_schedule
 from keras_lowrank.decay import convert_weight_decay
 from keras_lowrank.experiments.choice import Choice
@@ -248,8 +250,6 @@ class ExperimentSpec:
 
     def to_toml(self) -> str:
         """The fields as TOML text."""
-        import tomli_w
-
         return tomli_w.dumps(self.to_dict())
 
     @classmethod
