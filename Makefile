@@ -21,6 +21,8 @@ lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
 bench: $(READY)
+	KERAS_BACKEND=$(BACKEND) \
+	XLA_FLAGS=--xla_force_host_platform_device_count=$$(nproc) \
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-columns=median,min,rounds
 
 # One environment serves everything: all three backends, on the CPU. Torch is

@@ -112,7 +112,7 @@ def run_vectorized(
 def _train(found: list[Run], data: Data, report, checkpoint_seconds) -> None:
     specs = [this.spec for this in found]
     group = _Group(found, data)
-    program = _Program(group.model, data, [spec.weight_decay for spec in specs])
+    program = Program(group.model, data, [spec.weight_decay for spec in specs])
     state = program.stack(group.states)
     group.measure_start()
     due = as_schedule(specs[0].every)
@@ -265,7 +265,7 @@ class _Group:
             remove_checkpoint(run.run_dir)
 
 
-class _Program:
+class Program:
     """The compiled functions, over the stacked state of the runs."""
 
     def __init__(self, model: keras.Model, data: Data, weight_decay):
