@@ -115,7 +115,7 @@ class TestRun:
             loss="mean_squared_error",
             data={"name": "digits", "train_samples": 100, "test_samples": 100},
         )
-        data = load_data(linear)
+        data = load_data(linear.data)
         first, b1, second, b2 = (
             w.astype(np.float64)
             for w in build_model(linear, data).get_weights()
@@ -523,7 +523,7 @@ class TestCommand:
 
 
 def test_states_of_runs_are_copies():
-    model = build_model(spec(), load_data(spec()))
+    model = build_model(spec(), load_data(spec().data))
     state = get_state(model)
     before = [value.copy() for value in state]
     for variable in model.trainable_variables:

@@ -18,6 +18,7 @@ from keras_lowrank.experiments.checkpoint import Checkpoint
 from keras_lowrank.experiments.checkpoint import read_checkpoint
 from keras_lowrank.experiments.checkpoint import remove_checkpoint
 from keras_lowrank.experiments.checkpoint import write_checkpoints
+from keras_lowrank.experiments.choice import Choice
 from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.runs import Run
 from keras_lowrank.experiments.spec import ExperimentSpec
@@ -67,7 +68,7 @@ def run(
     """
     this = runs.find_run(spec, out_dir)
     if not this.complete:
-        data = load_data(spec) if data is None else data
+        data = load_data(spec.data) if data is None else data
         with runs.training(this):
             _train(this, data, report, checkpoint_seconds)
     return this
@@ -77,7 +78,7 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
     spec = this.spec
     plan = spec.plan(len(data.x_train))
     model = build_model(spec, data)
-    about = identity(this, data)
+    about = identity(this, checksum(data))
     first, seconds = 0, 0.0
     checkpoint = checkpoint_of(this, about)
     if checkpoint is not None:
@@ -116,21 +117,27 @@ def measured_weights(spec: ExperimentSpec, model: keras.Model):
     return models.PAPER_WEIGHTS
 
 
-def load_data(spec: ExperimentSpec) -> Data:
-    """The data set of a spec."""
-    return datasets.load(spec.data.name, **spec.data.keywords)
+def load_data(choice: Choice) -> Data:
+    """The data set that a spec names."""
+    return datasets.load(choice.name, **choice.keywords)
 
 
-def identity(run: Run, data: Data) -> dict[str, Any]:
-    """What must be the same when a run goes on."""
-    checksum = 0
+def checksum(data: Data) -> str:
+    """What tells data from other data."""
+    value = 0
     for array in (data.x_train, data.y_train, data.x_test, data.y_test):
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    return {
-        "spec": run.spec.to_dict(),
-        "backend": run.backend,
-        "data": f"{checksum:08x}",
-    }
+        value = zlib.crc32(np.ascontiguousarray(array).data, value)
+    return f"{value:08x}"
+
+
+def identity(run: Run, data: str) -> dict[str, Any]:
+    """What must be the same when a run goes on.
+
+    Args:
+        run: `Run`.
+        data: String, the `checksum` of its data.
+    """
+    return {"spec": run.spec.to_dict(), "backend": run.backend, "data": data}
 
 
 def checkpoint_of(run: Run, about: dict[str, Any]) -> Checkpoint | None:

@@ -1,6 +1,7 @@
 """Many runs: in one program on JAX, in worker processes elsewhere."""
 
 import concurrent.futures
+import functools
 import json
 import os
 import subprocess
@@ -73,11 +74,17 @@ def run_all(
     if workers is not None and workers < 1:
         raise ValueError(f"`workers` must be 1 or more. Received: {workers}.")
     found = {spec: runs.find_run(spec, out_dir) for spec in specs}
+
+    # Once for all that share it, and only the last in memory.
+    @functools.lru_cache(maxsize=1)
+    def load(choice):
+        return load_data(choice)
+
     waiting = [spec for spec in specs if not found[spec].complete]
     alone = []
-    for group in _programs(waiting, found, vectorize):
+    for group in _programs(waiting, found, vectorize, load):
         if len(group) > 1:
-            data = load_data(group[0])
+            data = load(group[0].data)
             run_vectorized(group, out_dir, data, report, checkpoint_seconds)
         else:
             alone += group
@@ -86,11 +93,12 @@ def run_all(
         _run_in_processes(alone, out_dir, report, workers, checkpoint_seconds)
     else:
         for spec in alone:
-            run(spec, out_dir, report, checkpoint_seconds)
+            data = load(spec.data)
+            run(spec, out_dir, report, checkpoint_seconds, data)
     return list(found.values())
 
 
-def _programs(specs, found, vectorize) -> list[list[ExperimentSpec]]:
+def _programs(specs, found, vectorize, load) -> list[list[ExperimentSpec]]:
     """Group what can train together; the others are alone."""
     groups: dict[object, list[ExperimentSpec]] = {}
     samples: dict[object, int] = {}
@@ -102,7 +110,7 @@ def _programs(specs, found, vectorize) -> list[list[ExperimentSpec]]:
             groups[spec] = [spec]
             continue
         if spec.data not in samples:
-            samples[spec.data] = len(load_data(spec).x_train)
+            samples[spec.data] = len(load(spec.data).x_train)
         # Runs that a kill left at different epochs cannot go on together.
         checkpoint = read_checkpoint(found[spec].run_dir)
         epoch = checkpoint.epoch if checkpoint else 0

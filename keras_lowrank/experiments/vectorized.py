@@ -31,6 +31,7 @@ from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.plan import Plan
 from keras_lowrank.experiments.run import Report
 from keras_lowrank.experiments.run import checkpoint_of
+from keras_lowrank.experiments.run import checksum
 from keras_lowrank.experiments.run import identity
 from keras_lowrank.experiments.run import measured_weights
 from keras_lowrank.experiments.runs import Run
@@ -154,8 +155,9 @@ class _Group:
             spec.plan(len(data.x_train)) for spec in specs
         ]
         self.epochs = self.plans[0].epochs
+        data_checksum = checksum(data)
         self.about: list[dict[str, Any]] = [
-            identity(run, data) for run in self.runs
+            identity(run, data_checksum) for run in self.runs
         ]
         checkpoints = [
             checkpoint_of(run, about)
