@@ -21,7 +21,7 @@ def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
     Example:
 
     >>> epoch_order(5, seed=0, epoch=3)
-    array([4, 1, 2, 0, 3])
+    array([3, 0, 2, 1, 4])
     """
     return np.random.default_rng((seed, epoch)).permutation(samples)
 

@@ -48,7 +48,7 @@ class SeededUniform(keras.initializers.Initializer):
 
     Example:
 
-    >>> SeededUniform(0.1, seed=(0, 1))((2,)).shape
+    >>> tuple(SeededUniform(0.1, seed=(0, 1))((2,)).shape)
     (2,)
     """
 

@@ -56,7 +56,7 @@ def build(
     Example:
 
     >>> build("mlp", (8, 8), classes=10, depth=2, width=5).count_params()
-    435
+    455
     """
     if name not in NETWORKS:
         raise ValueError(
