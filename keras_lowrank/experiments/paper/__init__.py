@@ -1,0 +1,1 @@
+"""Every figure of the paper's experiments: its grid, numbers and claims."""
