@@ -172,7 +172,9 @@ class Monotone(Claim):
             )
             for seed in seeds
         )
-        return f"so in {so} of {len(seeds)} seeds ({', '.join(map(str, seeds))})"
+        return (
+            f"so in {so} of {len(seeds)} seeds ({', '.join(map(str, seeds))})"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -319,9 +321,7 @@ class Lowest(Claim):
 class Collapses(Claim):
     """Where the paper reports rank 0, the network is dead."""
 
-    statement: str = (
-        "where the paper reports rank 0, the network has collapsed"
-    )
+    statement: str = "where the paper reports rank 0, the network has collapsed"
 
     def judge(self, study: Study) -> Verdict:
         """As for every claim."""

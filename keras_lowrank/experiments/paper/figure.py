@@ -86,11 +86,12 @@ class Figure:
             rank is reported apart.
         epochs: Tuple of ints, at which the mean rank is reported too, as
             `"rank after <n> epochs"`.
+        half_rank: Boolean, whether to report the first epoch at which the
+            mean rank is below half of that at the initialisation.
         panels: The field that has a panel of the figure for each value.
         kind: `"final"` ranks against the abscissa, rank `"curves"` over the
             epochs, `"norm_ratios"` or `"spectra"`.
         notes: Tuple of strings: where paper, code and figures disagree.
-        missing: Tuple of strings: what cannot be reproduced, and why.
     """
 
     name: str
@@ -102,10 +103,10 @@ class Figure:
     claims: tuple[Any, ...]
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     epochs: tuple[int, ...] = ()
+    half_rank: bool = False
     panels: str | None = None
     kind: str = "final"
     notes: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
 
     def measure(self, size: str) -> Measure:
         """The rank that is counted, with its tolerance."""

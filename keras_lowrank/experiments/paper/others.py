@@ -3,6 +3,7 @@
 from keras_lowrank.experiments.paper.claims import Agrees
 from keras_lowrank.experiments.paper.claims import Monotone
 from keras_lowrank.experiments.paper.claims import NearStart
+from keras_lowrank.experiments.paper.curves import HALF_RANK
 from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Grid
 from keras_lowrank.experiments.paper.figure import Key
@@ -114,9 +115,9 @@ _CONVNET = ExperimentSpec(
 
 def _drops() -> dict[Key, dict[str, float]]:
     return {
-        key(learning_rate=rate, weight_decay=decay, loss="mean_squared_error"): {
-            "epoch of half rank": epoch
-        }
+        key(
+            learning_rate=rate, weight_decay=decay, loss="mean_squared_error"
+        ): {HALF_RANK: epoch}
         for rate, decay, epoch in (
             (0.01, 1e-3, 1410.0),
             (0.1, 1e-3, 145.0),
@@ -175,7 +176,7 @@ NOTEBOOK = Figure(
         ),
         Agrees(
             statement="the epoch of half the rank is within 40 of the paper's",
-            value="epoch of half rank",
+            value=HALF_RANK,
             within=40,
         ),
         NearStart(
@@ -185,6 +186,7 @@ NOTEBOOK = Figure(
             share=0.01,
         ),
     ),
+    half_rank=True,
     panels="loss",
     kind="curves",
     notes=(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_lowrank.experiments.paper.curves import HALF_RANK
+from keras_lowrank.experiments.paper.curves import half_rank
 from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Key
 from keras_lowrank.experiments.spec import ExperimentSpec
@@ -238,6 +240,9 @@ def read_outcome(
         at = [m for m in recording.measurements if m.epoch == epoch]
         if at:
             values[f"rank after {epoch} epochs"] = ranks(at[0])["rank"]
+    if figure.half_rank:
+        epoch = half_rank(recording, measure)
+        values |= {} if epoch is None else {HALF_RANK: float(epoch)}
     data = dict(point).get("data", spec.data.name)
     collapse = _collapse(first, last, values["train"], CHANCE.get(data, 0.1))
     return Outcome(spec, recording, values, ranks(first), collapse)

@@ -50,8 +50,7 @@ def find_figure(name: str) -> Figure:
     """
     if name not in FIGURES:
         raise ValueError(
-            f"A figure must be one of {', '.join(FIGURES)}. "
-            f"Received: {name!r}."
+            f"A figure must be one of {', '.join(FIGURES)}. Received: {name!r}."
         )
     return FIGURES[name]
 

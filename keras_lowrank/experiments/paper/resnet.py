@@ -32,9 +32,7 @@ BASE = ExperimentSpec(
     every=10,
 )
 # Figures 1 and 2 are of runs whose log names this activation.
-_LEAKY = BASE.replace(
-    network={"name": "resnet18", "activation": "leaky_relu"}
-)
+_LEAKY = BASE.replace(network={"name": "resnet18", "activation": "leaky_relu"})
 DECAYS = (1e-4, 2e-4, 4e-4, 8e-4, 6e-3)
 BATCHES = (4, 8, 16, 32, 64, 128)
 RATES = (0.1, 0.5, 1.0, 2.0)

@@ -1,71 +1,19 @@
 """Claims about whole spectra and whole runs, rather than final ranks."""
 
 import dataclasses
-import math
 
 import numpy as np
 
 from keras_lowrank.experiments.paper.claims import Claim
 from keras_lowrank.experiments.paper.claims import Verdict
+from keras_lowrank.experiments.paper.curves import HALF_RANK
+from keras_lowrank.experiments.paper.curves import clock
+from keras_lowrank.experiments.paper.curves import norm_ratios
 from keras_lowrank.experiments.paper.figure import label
-from keras_lowrank.experiments.paper.points import Outcome
 from keras_lowrank.experiments.paper.points import Study
 from keras_lowrank.measures import numerical_rank
 from keras_lowrank.theory import closed_form_rank
 from keras_lowrank.theory import epsilon_rank
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ratios:
-    """Norms of the weights of a run, each by the one before.
-
-    Args:
-        epochs: Array of shape `(n,)`, at which the later norm was measured.
-        values: Array of shape `(n, weights)`, the ratios.
-        decay: Array of shape `(n,)`: what decay alone would have left,
-            `exp(-(tau_after - tau_before))` of the decay clock.
-        rates: Array of shape `(n,)`, learning rates before.
-    """
-
-    epochs: np.ndarray
-    values: np.ndarray
-    decay: np.ndarray
-    rates: np.ndarray
-
-
-def clock(outcome: Outcome) -> np.ndarray:
-    """The decay clock of a run at each of its measurements."""
-    measured = outcome.recording.measurements
-    per_epoch = next(m.steps_per_epoch for m in measured if m.steps_per_epoch)
-    # As many samples as make those steps: the plan needs no more.
-    plan = outcome.spec.plan(per_epoch * outcome.spec.batch_size)
-    return np.array([plan.decay_clock(m.epoch * per_epoch) for m in measured])
-
-
-def norm_ratios(outcome: Outcome) -> Ratios:
-    """Frobenius norms between the measurements of a run.
-
-    Args:
-        outcome: `Outcome` with at least two measurements.
-
-    Returns:
-        `Ratios`.
-    """
-    measured = outcome.recording.measurements
-    norms = np.array(
-        [
-            [np.linalg.norm(record.spectrum.values) for record in m.records]
-            for m in measured
-        ]
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = norms[1:] / norms[:-1]
-    return Ratios(
-        np.array([m.epoch for m in measured[1:]]),
-        values,
-        np.exp(-np.diff(clock(outcome))),
-        np.array([m.learning_rate or math.nan for m in measured[:-1]]),
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +36,7 @@ class RatiosComeTo(Claim):
         told, holds = [], []
         for point in self.points(study):
             for outcome in point.alive:
-                ratios = norm_ratios(outcome)
+                ratios = norm_ratios(outcome.spec, outcome.recording)
                 later = ratios.rates[ratios.rates < ratios.rates[0]]
                 for rate in sorted(set(later), reverse=True):
                     chosen = np.flatnonzero(ratios.rates == rate)
@@ -186,8 +134,10 @@ class SpectraCross(Claim):
             _head(one.spectrum) > _head(other.spectrum)
             and _tail(one.spectrum) < _tail(other.spectrum)
             for one, other in zip(
-                *(run.recording.measurements[-1].records for run in
-                  (small, large)),
+                *(
+                    run.recording.measurements[-1].records
+                    for run in (small, large)
+                ),
                 strict=True,
             )
         ]
@@ -212,26 +162,6 @@ def _tail(spectrum) -> float:
     return float(np.linalg.norm(values[len(values) // 2 :]))
 
 
-def half_drop(outcome: Outcome, tolerance: float) -> tuple[int, float] | None:
-    """Epoch and decay clock at which the mean rank is first below half.
-
-    Args:
-        outcome: `Outcome`.
-        tolerance: Float, that of the rank, of the Frobenius norm.
-
-    Returns:
-        Both, or `None` where the rank stays above half of that at the start.
-    """
-    measured = outcome.recording.measurements
-    for measurement, tau in zip(measured, clock(outcome), strict=True):
-        mean = np.mean(
-            [numerical_rank(r.spectrum, tolerance) for r in measurement.records]
-        )
-        if mean < outcome.start["rank"] / 2:
-            return measurement.epoch, float(tau)
-    return None
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DropsAtOneClock(Claim):
     """Ranks drop at one decay clock, whatever learning rate and decay.
@@ -245,21 +175,24 @@ class DropsAtOneClock(Claim):
     def judge(self, study: Study) -> Verdict:
         """As for every claim."""
         told, clocks = [], []
-        tolerance = study.figure.measure(study.size).parameters["tolerance"]
         for point in self.points(study):
-            for outcome in point.outcomes:
-                drop = half_drop(outcome, tolerance)
-                if drop is None:
+            expected = point.reference.get(HALF_RANK)
+            paper = f" (the paper {expected:g})" if expected else ""
+            for outcome in point.alive:
+                if HALF_RANK not in outcome.values:
                     continue
-                clocks.append(drop[1])
-                expected = point.reference.get("epoch of half rank")
-                paper = f" (the paper {expected:g})" if expected else ""
+                epoch = int(outcome.values[HALF_RANK])
+                taus = clock(outcome.spec, outcome.recording)
+                epochs = outcome.recording.epochs
+                clocks.append(float(taus[epochs.index(epoch)]))
                 told.append(
                     f"{label(point.key)}, seed {outcome.spec.seed}: epoch "
-                    f"{drop[0]}{paper}, clock {drop[1]:.2f}"
+                    f"{epoch}{paper}, clock {clocks[-1]:.2f}"
                 )
         if len(clocks) < 2:
-            return self.verdict(None, "fewer than two runs lost half their rank")
+            return self.verdict(
+                None, "fewer than two runs lost half their rank"
+            )
         return self.verdict(
             max(clocks) <= self.ratio * min(clocks), "; ".join(told)
         )
