@@ -85,18 +85,7 @@ def run(options) -> int:
             report=progress.report,
             workers=options.workers,
         )
-    made.table.print()
-    console.print()
-    made.verdicts_table.print()
-    for title, lines in (
-        ("Not reproduced", made.not_reproduced or ("nothing left out",)),
-        ("Notes", figure.notes),
-    ):
-        if lines:
-            console.print(f"\n{title}:")
-        for line in lines:
-            console.print(f"- {line}")
-    console.print()
+    console.print(f"\n{made.render()}\n", soft_wrap=True)
     for path in made.save(options.out).values():
         console.print(f"Written: {path}", soft_wrap=True)
     return 0

@@ -89,16 +89,12 @@ def _row(point: Point, names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
-    """Each claim, whether it holds, and what says so."""
-    return Table(
-        "Claims",
-        [
-            Column("statement", "Claim"),
-            Column("outcome", "Verdict"),
-            Column("evidence", "Evidence"),
-        ],
-        [vars(verdict) for verdict in verdicts],
+def verdicts_text(verdicts: Sequence[Verdict]) -> str:
+    """Each claim, whether it holds, and what says so, in lines."""
+    return "\n".join(
+        f"- {verdict.outcome.upper()}: {verdict.statement}\n"
+        f"    {verdict.evidence}"
+        for verdict in verdicts
     )
 
 

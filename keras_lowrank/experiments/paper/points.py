@@ -131,8 +131,8 @@ class Point:
         dead = [item for item in self.outcomes if item.collapse]
         if not dead:
             return ""
-        which = "" if self.collapsed else f" {len(dead)} of "
-        which += "" if self.collapsed else f"{len(self.outcomes)} seeds"
+        count = f", {len(dead)} of {len(self.outcomes)} seeds"
+        which = "" if self.collapsed else count
         return f"collapsed{which}: {dead[0].collapse}"
 
     def field(self, name: str) -> Any:
@@ -241,8 +241,8 @@ def read_outcome(
         if at:
             values[f"rank after {epoch} epochs"] = ranks(at[0])["rank"]
     if figure.half_rank:
-        epoch = half_rank(recording, measure)
-        values |= {} if epoch is None else {HALF_RANK: float(epoch)}
+        halved = half_rank(recording, measure)
+        values |= {} if halved is None else {HALF_RANK: float(halved)}
     data = dict(point).get("data", spec.data.name)
     collapse = _collapse(first, last, values["train"], CHANCE.get(data, 0.1))
     return Outcome(spec, recording, values, ranks(first), collapse)

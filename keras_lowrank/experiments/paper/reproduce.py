@@ -16,7 +16,7 @@ from keras_lowrank.experiments.paper.figure import Key
 from keras_lowrank.experiments.paper.output import left_out
 from keras_lowrank.experiments.paper.output import points_table
 from keras_lowrank.experiments.paper.output import to_csv
-from keras_lowrank.experiments.paper.output import verdicts_table
+from keras_lowrank.experiments.paper.output import verdicts_text
 from keras_lowrank.experiments.paper.points import Study
 from keras_lowrank.experiments.paper.points import gather
 from keras_lowrank.experiments.paper.registry import find_figure
@@ -72,10 +72,20 @@ class Reproduction:
         """Each point beside the paper's."""
         return points_table(self.study)
 
-    @property
-    def verdicts_table(self) -> Table:
-        """Each claim with its verdict."""
-        return verdicts_table(self.verdicts)
+    def render(self) -> str:
+        """Table, verdicts, what was not reproduced, and notes, as text."""
+        parts = [
+            self.table.render(),
+            f"Claims:\n{verdicts_text(self.verdicts)}",
+        ]
+        for title, lines in (
+            ("Not reproduced", self.not_reproduced or ("nothing left out",)),
+            ("Notes", self.study.figure.notes),
+        ):
+            if lines:
+                listed = (f"- {line}" for line in lines)
+                parts.append("\n".join([f"{title}:", *listed]))
+        return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -245,7 +255,7 @@ def reproduce(
 
     Example:
 
-    >>> reproduce("fig8").verdicts_table.print()  # doctest: +SKIP
+    >>> print(reproduce("fig8").render())  # doctest: +SKIP
 
     Reference:
         [Galanti et al., CPAL 2025](https://arxiv.org/abs/2206.05794), 4
