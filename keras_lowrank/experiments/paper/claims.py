@@ -184,13 +184,18 @@ class NearStart(Claim):
     Args:
         value: String, `"rank"` or a part of the figure.
         share: Float, how far it may go, of that at the initialisation.
+        exact: Boolean, whether that is a number of the paper's network, which
+            a reduced size cannot test.
     """
 
     value: str = "rank"
     share: float = 0.1
+    exact: bool = False
 
     def judge(self, study: Study) -> Verdict:
         """As for every claim."""
+        if self.exact and (verdict := self.against_numbers(study)):
+            return verdict
         points = [
             point
             for point in self.points(study)

@@ -171,7 +171,8 @@ FIG7 = Figure(
         "smoke": smoke(
             {"momentum": (0.0, 0.9), "weight_decay": (0.0, 0.01, 0.03)},
             optimizer="torch_sgd",
-            learning_rate=0.02,
+            learning_rate=0.05,
+            batch_size=8,
         ),
         "cpu": Size(
             (

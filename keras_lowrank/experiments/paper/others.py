@@ -65,6 +65,7 @@ FIG16 = Figure(
             "of the initialisation",
             value="dense",
             share=0.05,
+            exact=True,
         ),
         NearStart(
             statement="at batch size 32 the ranks of convolutions stay within "
@@ -72,6 +73,7 @@ FIG16 = Figure(
             value="conv",
             only={"batch_size": 32},
             share=0.05,
+            exact=True,
         ),
         NearStart(
             statement="at batch size 64 the ranks of convolutions stay within "
@@ -79,6 +81,7 @@ FIG16 = Figure(
             value="conv",
             only={"batch_size": 64},
             share=0.05,
+            exact=True,
         ),
         Agrees(
             statement="mean rank of convolutions within 8 of the paper's",
@@ -184,6 +187,7 @@ NOTEBOOK = Figure(
             "the initialisation",
             only={"weight_decay": 0.0},
             share=0.01,
+            exact=True,
         ),
     ),
     half_rank=True,

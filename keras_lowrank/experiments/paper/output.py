@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_lowrank.experiments.paper.claims import Verdict
+from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import label
 from keras_lowrank.experiments.paper.figure import text
 from keras_lowrank.experiments.paper.points import Point
@@ -87,6 +88,32 @@ def _row(point: Point, names: Sequence[str]) -> dict[str, Any]:
     elif found["rank"] is not None and found["rank paper"] is not None:
         found["difference"] = found["rank"] - found["rank paper"]
     return found
+
+
+def paper_table(figure: Figure) -> Table:
+    """What the paper reports of a figure.
+
+    Args:
+        figure: `Figure`.
+
+    Returns:
+        `Table`, without rows where no number is known.
+    """
+    rows = [
+        dict(point) | dict(values)
+        for point, values in figure.references.items()
+    ]
+    names = dict.fromkeys(
+        name for values in figure.references.values() for name in values
+    )
+    columns = [
+        Column(name, name.replace("_", "\n"), text) for name in figure.fields
+    ]
+    columns += [
+        Column(name, name, _fixed(_DIGITS.get(name, 1))) for name in names
+    ]
+    notes = ["Rank 0 stands for a network that collapsed."]
+    return Table(f"The paper's {figure.name}", columns, rows, notes)
 
 
 def verdicts_text(verdicts: Sequence[Verdict]) -> str:

@@ -108,7 +108,8 @@ class Point:
     Args:
         key: Pairs of a field and its value.
         outcomes: Tuple of `Outcome`, one for each seed.
-        reference: Dict of what the paper reports, empty where it does not.
+        reference: Dict of what the paper reports, empty where it does not,
+            or where the size is not to be held against it.
     """
 
     key: Key
@@ -192,8 +193,10 @@ def gather(
     for point, spec, recording in recorded:
         outcome = read_outcome(figure, size, point, spec, recording)
         found.setdefault(point, []).append(outcome)
+    # A point of a reduced size may look like one of the paper's, and is not.
+    reported = figure.references if figure.sizes[size].numbers else {}
     points = tuple(
-        Point(point, tuple(outcomes), figure.references.get(point, {}))
+        Point(point, tuple(outcomes), reported.get(point, {}))
         for point, outcomes in found.items()
     )
     return Study(figure, size, points)
@@ -235,7 +238,7 @@ def read_outcome(
     first, last = recording.measurements[0], recording.measurements[-1]
     values = ranks(last)
     for key, name in (("train_accuracy", "train"), ("val_accuracy", "test")):
-        values[name] = float(last.logs.get(key) or 0.0)
+        values[name] = float(last.logs[key])
     for epoch in figure.epochs:
         at = [m for m in recording.measurements if m.epoch == epoch]
         if at:

@@ -14,6 +14,7 @@ from keras_lowrank.experiments.paper.figure import SIZES
 from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Key
 from keras_lowrank.experiments.paper.output import left_out
+from keras_lowrank.experiments.paper.output import paper_table
 from keras_lowrank.experiments.paper.output import points_table
 from keras_lowrank.experiments.paper.output import to_csv
 from keras_lowrank.experiments.paper.output import verdicts_text
@@ -74,13 +75,15 @@ class Reproduction:
 
     def render(self) -> str:
         """Table, verdicts, what was not reproduced, and notes, as text."""
-        parts = [
-            self.table.render(),
-            f"Claims:\n{verdicts_text(self.verdicts)}",
-        ]
+        figure, size = self.study.figure, self.study.size
+        parts = [self.table.render()]
+        if figure.references and not self.study.numbers:
+            parts.append(paper_table(figure).render())
+        of_what = f"of the paper, judged by the runs of size {size}"
+        parts.append(f"Claims {of_what}:\n{verdicts_text(self.verdicts)}")
         for title, lines in (
             ("Not reproduced", self.not_reproduced or ("nothing left out",)),
-            ("Notes", self.study.figure.notes),
+            ("Notes", figure.notes),
         ):
             if lines:
                 listed = (f"- {line}" for line in lines)
@@ -99,6 +102,7 @@ class Reproduction:
             "comparable_with_the_paper": size.numbers,
             "rank": figure.measure(self.study.size).definition,
             "points": self.table.to_dict()["rows"],
+            "paper": paper_table(figure).to_dict()["rows"],
             "verdicts": [vars(verdict) for verdict in self.verdicts],
             "not_reproduced": list(self.not_reproduced),
             "notes": list(figure.notes),

@@ -125,6 +125,7 @@ FIG1 = Figure(
             "within 1 % of that of the initialisation",
             only={"weight_decay": 0.0},
             share=0.01,
+            exact=True,
         ),
         Lowest(
             statement="at batch size 8 and weight decay 5e-4 the lowest mean "
@@ -587,6 +588,7 @@ NOTEBOOK = Figure(
             "the initialisation",
             only={"weight_decay": 0.0},
             share=0.01,
+            exact=True,
         ),
         Monotone(
             statement="at weight decay 6e-3 higher learning rates give lower "

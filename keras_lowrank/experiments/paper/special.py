@@ -46,9 +46,8 @@ class RatiosComeTo(Claim):
                     near = abs(ratio - left) < abs(ratio - 1)
                     holds.append(near == self.decay)
                     told.append(
-                        f"{label(point.key)}, seed {outcome.spec.seed}, "
-                        f"learning rate {rate:g}: {ratio:.4f}, decay alone "
-                        f"{left:.4f}"
+                        f"{label(point.key)}, seed {outcome.spec.seed}, cut "
+                        f"to {rate:g}: {ratio:.4f}, decay alone {left:.4f}"
                     )
         if not holds:
             return self.verdict(
