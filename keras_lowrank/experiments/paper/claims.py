@@ -234,7 +234,7 @@ class Agrees(Claim):
         worst, missed, count = 0.0, [], 0
         for point in self.points(study):
             expected = point.reference.get(self.value)
-            if expected is None or point.reference.get("rank") == 0:
+            if expected is None or point.collapsed_in_paper:
                 continue
             count += 1
             if point.collapsed:
@@ -333,9 +333,7 @@ class Collapses(Claim):
         if verdict := self.against_numbers(study):
             return verdict
         points = [
-            point
-            for point in self.points(study)
-            if point.reference.get("rank") == 0
+            point for point in self.points(study) if point.collapsed_in_paper
         ]
         if not points:
             return self.verdict(None, "no point that the paper reports so")

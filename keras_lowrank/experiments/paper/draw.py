@@ -131,8 +131,12 @@ def _final(study: Study) -> Picture:
                 )
             )
             # Collapsed networks are no low rank, theirs no more than ours.
-            reported = [p for p in points if p.reference.get("rank")]
-            if reported and study.numbers:
+            reported = [
+                p
+                for p in points
+                if "rank" in p.reference and not p.collapsed_in_paper
+            ]
+            if reported:
                 theirs[name] = _line(
                     name,
                     [

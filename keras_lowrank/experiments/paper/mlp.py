@@ -1,5 +1,7 @@
 """The paper's figures of MLPs on CIFAR-10: 6 to 9."""
 
+import dataclasses
+
 from keras_lowrank.experiments.paper.claims import Agrees
 from keras_lowrank.experiments.paper.claims import Between
 from keras_lowrank.experiments.paper.claims import Collapses
@@ -232,7 +234,9 @@ FIG7 = Figure(
             only={"momentum": 0.0},
             within=3,
         ),
-        _NO_DECAY,
+        dataclasses.replace(
+            _NO_DECAY, only={"weight_decay": 0.0, "momentum": 0.0}
+        ),
     ),
     panels="momentum",
     notes=(

@@ -139,14 +139,15 @@ NOTEBOOK = Figure(
     fields=("weight_decay", "learning_rate", "loss"),
     sizes={
         "smoke": smoke(
-            {"learning_rate": (0.1, 0.2), "weight_decay": (0.0, 0.1, 0.2)},
+            {"learning_rate": (0.25, 0.5), "weight_decay": (0.0, 0.006)},
             network={
                 "name": "mlp",
-                "depth": 3,
+                "depth": 2,
                 "width": 32,
                 "batch_norm": False,
             },
             milestones=(),
+            epochs=60,
             every=1,
             loss="mean_squared_error",
         ),

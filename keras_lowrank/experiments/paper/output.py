@@ -81,7 +81,7 @@ def _row(point: Point, names: Sequence[str]) -> dict[str, Any]:
     if found["rank low"] is not None:
         found["interval"] = f"{found['rank low']:.1f} to "
         found["interval"] += f"{found['rank high']:.1f}"
-    if point.reference.get("rank") == 0:
+    if point.reference and point.collapsed_in_paper:
         found["state"] = "; ".join(
             filter(None, (found["state"], "collapsed in the paper"))
         )

@@ -30,6 +30,9 @@ CHANCE = {
     "places365": 1 / 365,
 }
 
+# An accuracy is at chance up to this much above, since classes are not equal.
+_ABOVE = 1.15
+
 # A matrix this much smaller than at the start feeds nothing through a
 # normalisation. Float32 weights need not reach 0: they end in denormals,
 # which rounding keeps.
@@ -125,6 +128,13 @@ class Point:
     def collapsed(self) -> bool:
         """Whether no seed is left: its rank is not a low one but none."""
         return not self.alive
+
+    @property
+    def collapsed_in_paper(self) -> bool:
+        """Whether the network that the paper reports was dead."""
+        chance = CHANCE.get(self.field("data"), 0.1)
+        at_chance = self.reference.get("train", 1.0) <= _ABOVE * chance
+        return self.reference.get("rank") == 0 or at_chance
 
     @property
     def state(self) -> str:
@@ -259,8 +269,7 @@ def _collapse(first, last, accuracy: float, chance: float) -> str:
         norm = _norm(after.spectrum)
         if norm <= _DEAD * _norm(before.spectrum):
             return f"{after.weight} has norm {norm:.2g}"
-    # A little above, since counts fluctuate and batches are finite.
-    if accuracy <= 1.15 * chance:
+    if accuracy <= _ABOVE * chance:
         return f"train accuracy {accuracy:.3f} is at chance"
     return ""
 

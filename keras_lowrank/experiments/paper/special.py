@@ -218,7 +218,9 @@ class OneTolerance(Claim):
         points = [
             point
             for point in self.points(study)
-            if point.alive and point.reference.get("rank")
+            if point.alive
+            and "rank" in point.reference
+            and not point.collapsed_in_paper
         ]
         if not points:
             return self.verdict(None, "no point alive that the paper reports")
