@@ -324,9 +324,12 @@ class Lowest(Claim):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Collapses(Claim):
-    """Where the paper reports rank 0, the network is dead."""
+    """Where the paper's network is dead, so is ours."""
 
-    statement: str = "where the paper reports rank 0, the network has collapsed"
+    statement: str = (
+        "where the paper reports rank 0, or train accuracy at chance, the "
+        "network has collapsed"
+    )
 
     def judge(self, study: Study) -> Verdict:
         """As for every claim."""

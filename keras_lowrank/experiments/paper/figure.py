@@ -148,16 +148,17 @@ def row(field: str, values: Iterable, fixed: Mapping[str, Any], **reported):
             paper has none.
 
     Returns:
-        Dict from keys to dicts of what is reported.
+        Dict from keys to dicts of what is reported, where anything is.
 
     Raises:
         ValueError: when a row is not as long as `values`.
 
     Example:
 
-    >>> row("batch_size", (4, 8), {}, rank="78.1 91.9", test="- .864")
-    {(('batch_size', 4),): {'rank': 78.1}, (('batch_size', 8),): \
-{'rank': 91.9, 'test': 0.864}}
+    >>> row("batch_size", (4, 8), {}, rank="78.1 91.9", test="- .864")[
+    ...     key(batch_size=8)
+    ... ]
+    {'rank': 91.9, 'test': 0.864}
     """
     values = tuple(values)
     points: dict[Key, dict[str, float]] = {
@@ -173,7 +174,7 @@ def row(field: str, values: Iterable, fixed: Mapping[str, Any], **reported):
         for point, number in zip(points.values(), numbers, strict=True):
             if number != "-":
                 point[name] = float(number)
-    return points
+    return {point: found for point, found in points.items() if found}
 
 
 def label(point: Key, leave_out: Iterable[str] = ()) -> str:
