@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import textwrap
 
 import numpy as np
 
@@ -54,8 +55,7 @@ def picture(study: Study) -> Picture:
         "spectra": _spectra,
     }
     if study.figure.kind in kinds and any(p.alive for p in study.points):
-        panels = kinds[study.figure.kind](study)
-        return Picture(panels, tuple({} for _ in panels))
+        return kinds[study.figure.kind](study)
     return _final(study)
 
 
@@ -66,44 +66,63 @@ def draw(study: Study):
         study: `Study`.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        A `matplotlib.figure.Figure`; the paper's points have hollow markers.
 
     Raises:
         ImportError: when Matplotlib is not installed.
     """
     shown = picture(study)
-    figure = draw_panels(shown.panels, study.figure.title)
+    title = textwrap.fill(title_of(study), 45 * len(shown.panels))
+    figure = draw_panels(shown.panels, title)
     for axes, panel, paper in zip(
         figure.axes, shown.panels, shown.paper, strict=True
     ):
-        if study.figure.kind == "norm_ratios":
-            axes.set_ylim(auto=True)
-            axes.relim()
-            axes.autoscale_view()
         for drawn, line in zip(list(axes.lines), panel.lines, strict=True):
             if len(line.x) < 30 and not line.faint:
                 drawn.set(marker="o", markersize=4)
             if line.label in paper:
-                points = paper[line.label]
                 axes.plot(
-                    points.x,
-                    points.y,
+                    paper[line.label].x,
+                    paper[line.label].y,
                     color=drawn.get_color(),
                     linestyle="none",
                     marker="o",
                     markersize=8,
                     markerfacecolor="none",
-                    label=f"paper, {points.label}",
+                    label=f"paper, {line.label}",
                 )
-        if shown.x_scale == "symlog":
-            xs = np.concatenate([line.x for line in panel.lines])
-            least = min((x for x in xs if x > 0), default=1.0)
-            axes.set_xscale("symlog", linthresh=least)
-        else:
-            axes.set_xscale(shown.x_scale)
+        _scale(axes, panel, paper, shown.x_scale)
         if panel.lines:
             axes.legend(fontsize=6, loc="best")
+        if study.figure.kind == "norm_ratios":
+            axes.set_ylim(auto=True)
+            axes.autoscale(axis="y")
     return figure
+
+
+def title_of(study: Study) -> str:
+    """What a figure shows, which need not be what the paper's does."""
+    figure, size = study.figure, study.figure.sizes[study.size]
+    return f"{figure.name}, {study.size}: {size.title or figure.title}"
+
+
+def _scale(axes, panel: Panel, paper, x_scale: str) -> None:
+    """Room for all points, and ticks at the values of a grid."""
+    lines = [*panel.lines, *paper.values()]
+    highest = max((y for line in lines for y in line.y), default=1.0)
+    if not panel.log_y:
+        axes.set_ylim(0, 1.08 * highest)
+    if x_scale == "linear":
+        return
+    values = sorted({float(x) for line in lines for x in line.x})
+    if x_scale == "symlog":
+        least = min((x for x in values if x > 0), default=1.0)
+        axes.set_xscale("symlog", linthresh=least)
+    else:
+        axes.set_xscale("log")
+    axes.autoscale(axis="x")
+    axes.set_xticks(values, [f"{x:g}" for x in values], fontsize=7)
+    axes.set_xticks([], minor=True)
 
 
 def _final(study: Study) -> Picture:
@@ -180,30 +199,57 @@ def _some(items, most: int) -> list:
     return [*itertools.islice(items, 0, None, step)][:most]
 
 
-def _recordings(points):
+def _recordings(points, leave_out=()):
     return {
-        label(point.key): point.alive[0].recording
+        label(point.key, leave_out): point.alive[0].recording
         for point in points
         if point.alive
     }
 
 
-def _curves(study: Study) -> tuple[Panel, ...]:
+def _curves(study: Study) -> Picture:
     figure = study.figure
     field = figure.panels or (
         figure.fields[-1] if len(figure.fields) > 1 else None
     )
-    panels = []
+    panels, paper = [], []
     for value, members in _grouped(study.points, field):
-        runs = dict(_some(_recordings(members).items(), _LINES))
+        leave_out = [field or ""]
+        runs = dict(_some(_recordings(members, leave_out).items(), _LINES))
         panel = measure_curves(runs, figure.measure(study.size))
         if value:
             panel = dataclasses.replace(panel, title=value)
         panels.append(panel)
-    return tuple(_some(panels, _PANELS))
+        theirs = {}
+        for point in members:
+            reported = _curve_in_paper(point, figure.epochs)
+            if point.alive and reported:
+                name = label(point.key, leave_out)
+                theirs[name] = _line(name, reported)
+        paper.append(theirs)
+    chosen = _some(range(len(panels)), _PANELS)
+    return Picture(
+        tuple(panels[index] for index in chosen),
+        tuple(paper[index] for index in chosen),
+    )
 
 
-def _norm_ratios(study: Study) -> tuple[Panel, ...]:
+def _curve_in_paper(point: Point, epochs) -> list[tuple[float, float]]:
+    """The ranks that the paper reports of a run, by epoch."""
+    if point.collapsed_in_paper or not point.alive:
+        return []
+    found = [
+        (float(epoch), point.reference[f"rank after {epoch} epochs"])
+        for epoch in epochs
+        if f"rank after {epoch} epochs" in point.reference
+    ]
+    if "rank" in point.reference:
+        last = point.alive[0].recording.epochs[-1]
+        found.append((float(last), point.reference["rank"]))
+    return found
+
+
+def _norm_ratios(study: Study) -> Picture:
     panels = []
     for point in _some((p for p in study.points if p.alive), _PANELS):
         outcome = point.alive[0]
@@ -224,14 +270,15 @@ def _norm_ratios(study: Study) -> tuple[Panel, ...]:
                 caption="||W(after)||_F / ||W(before)||_F",
             )
         )
-    return tuple(panels)
+    return Picture(tuple(panels), tuple({} for _ in panels))
 
 
-def _spectra(study: Study) -> tuple[Panel, ...]:
+def _spectra(study: Study) -> Picture:
     runs = _recordings(study.points)
     weights = next(iter(runs.values())).weights
     tolerance = study.figure.measure(study.size).parameters["tolerance"]
-    return tuple(
+    panels = tuple(
         spectrum_overlay(runs, weight, tolerance)
         for weight in _some(weights, 3)
     )
+    return Picture(panels, tuple({} for _ in panels))

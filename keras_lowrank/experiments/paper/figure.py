@@ -48,12 +48,14 @@ class Size:
             only where nothing but the grid and the seeds is less than theirs.
         tolerance: Float, the tolerance of the rank where it is not that of
             the figure.
+        title: String, what it trains where that is not what the figure does.
     """
 
     grids: tuple[Grid, ...]
     note: str
     numbers: bool
     tolerance: float | None = None
+    title: str = ""
 
     def specs(self, seeds: int = 1) -> list[ExperimentSpec]:
         """All specs, each once.

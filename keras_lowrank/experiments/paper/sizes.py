@@ -47,7 +47,13 @@ def smoke(axes, **changes) -> Size:
         `Size`.
     """
     spec = _TWIN.replace(**changes) if changes else _TWIN
-    return Size((Grid(spec, axes),), SMOKE_NOTE, numbers=False, tolerance=0.05)
+    return Size(
+        (Grid(spec, axes),),
+        SMOKE_NOTE,
+        numbers=False,
+        tolerance=0.05,
+        title="a narrow MLP on digits in the place of the paper's network",
+    )
 
 
 def reduced(spec: ExperimentSpec, axes, **changes) -> Size:
@@ -73,7 +79,12 @@ def reduced(spec: ExperimentSpec, axes, **changes) -> Size:
     }
     spec = spec.replace(**(fields | changes))
     return Size(
-        (Grid(spec, axes),), REDUCED_NOTE, numbers=False, tolerance=0.05
+        (Grid(spec, axes),),
+        REDUCED_NOTE,
+        numbers=False,
+        tolerance=0.05,
+        title=f"{spec.network.name} on a part of {spec.data.name}, a few "
+        "epochs",
     )
 
 
