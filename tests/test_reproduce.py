@@ -25,10 +25,12 @@ from keras_lowrank.experiments.paper.claims import Collapses
 from keras_lowrank.experiments.paper.claims import Lowest
 from keras_lowrank.experiments.paper.claims import Monotone
 from keras_lowrank.experiments.paper.claims import NearStart
+from keras_lowrank.experiments.paper.claims import Scales
 from keras_lowrank.experiments.paper.curves import HALF_RANK
 from keras_lowrank.experiments.paper.curves import clock
 from keras_lowrank.experiments.paper.curves import half_rank
 from keras_lowrank.experiments.paper.curves import norm_ratios
+from keras_lowrank.experiments.paper.draw import draw
 from keras_lowrank.experiments.paper.draw import picture
 from keras_lowrank.experiments.paper.figure import SIZES
 from keras_lowrank.experiments.paper.figure import key
@@ -290,7 +292,7 @@ class TestEntries:
         judged = [
             (claim, claim.judge(study))
             for claim in figure.claims
-            if isinstance(claim, (Monotone, Agrees, Collapses))
+            if isinstance(claim, (Monotone, Agrees, Collapses, Scales))
         ]
         for claim, verdict in judged:
             # One set of numbers cannot be of two momenta.
@@ -450,6 +452,22 @@ class TestClaims:
         assert verdict.outcome == "not tested here"
         assert "has not been shown" in verdict.evidence
 
+    def test_scales(self):
+        claim = Scales(statement="one ratio", share=0.05)
+
+        def judged(*ranks):
+            keys = [
+                key(batch_size=batch, learning_rate=rate)
+                for batch, rate in ((4, 0.01), (8, 0.02), (8, 0.05))
+            ]
+            ranks = dict(zip(keys, ranks, strict=True))
+            return claim.judge(a_study(FIGURES["fig9"], ranks))
+
+        assert judged(10.0, 10.9, 50.0).outcome == "holds"
+        assert "ratio 0.0025: 10.0, 10.9" in judged(10.0, 10.9, 50.0).evidence
+        assert judged(10.0, 11.1, 10.0).outcome == "does not hold"
+        assert judged(10.0, None, 10.0).outcome == "not tested here"
+
     def test_between(self):
         claim = Between(
             statement="in",
@@ -575,7 +593,11 @@ class TestSpectra:
 
         def judged(count, width=9000):
             values = np.r_[np.ones(count), np.zeros(width - count)]
-            made = recording({0: [values], 10: [values]})
+            # After the cut the theorem says less.
+            broken = np.ones(width)
+            made = recording(
+                {0: [values], 10: [values], 20: [broken]}, rates={20: 0.02}
+            )
             run = outcome(spec, record=made, rank=count)
             point = Point(figure.key_of(spec), (run,))
             return claim.judge(Study(figure, "full", (point,)))
@@ -583,6 +605,7 @@ class TestSpectra:
         holds = judged(50)
         assert holds.outcome == "holds"
         assert "epsilon 0.5: bound 10398, which says nothing" in holds.evidence
+        assert "at epoch 10, seed 0" in holds.evidence
         assert "epsilon 0.7: bound 7872, epsilon-rank up to 26" in (
             holds.evidence
         )
@@ -679,6 +702,57 @@ class TestOutput:
         np.testing.assert_array_equal(paper.x, [1e-4, 2e-4, 4e-4])
         np.testing.assert_array_equal(paper.y, [69.0, 64.5, 61.2])
         assert shown.x_scale == "log"
+
+    def test_curves_have_the_papers_ranks_by_epoch(self):
+        figure = FIGURES["fig6"]
+        (spec,) = figure.sizes["full"].specs()
+        made = recording({0: [[1, 1, 1]], 10: [[1, 1, 0]], 20: [[1, 0, 0]]})
+        study = gather(figure, "full", [(figure.key_of(spec), spec, made)])
+        assert study.points[0].outcomes[0].values["rank after 10 epochs"] == 2
+        shown = picture(study)
+        (line,) = shown.panels[0].lines
+        assert list(line.y) == [3, 2, 1]
+        (paper,) = shown.paper[0].values()
+        np.testing.assert_array_equal(paper.x, [0, 10, 70, 20])
+        np.testing.assert_array_equal(paper.y, [6236, 577, 127, 104])
+
+    def test_ratios_beside_what_decay_leaves(self):
+        study = TestCurves().study(0.99)
+        (panel,) = picture(study).panels
+        ours, decay = panel.lines
+        assert ours.y == pytest.approx([0.9, 0.99, 0.99, 0.99])
+        assert decay.y == pytest.approx([0.99**20, *[0.998**10] * 3])
+        assert decay.faint
+
+    def test_spectra(self):
+        figure = FIGURES["fig18"]
+        runs = [
+            (
+                figure.key_of(spec),
+                spec,
+                recording({0: [[2, 2]], 10: [[4, 3]]}),
+            )
+            for spec in figure.sizes["full"].specs()
+        ]
+        (panel,) = picture(gather(figure, "full", runs)).panels
+        assert len(panel.lines) == 6 + 2
+        assert list(panel.lines[-2].y) == [0.8, 0.6]
+
+    def test_drawn(self):
+        pytest.importorskip("matplotlib")
+        study = a_study(FIG8, by_decay(50.0, 40.0, 30.0))
+        (axes,) = draw(study).axes
+        hollow = [
+            line for line in axes.lines if line.get_markerfacecolor() == "none"
+        ]
+        assert [list(line.get_ydata()) for line in hollow] == [
+            [69.0, 64.5, 61.2]
+        ]
+        assert axes.get_ylim()[1] > 69
+        assert axes.get_xscale() == "log"
+        smoke = a_study(FIG8, by_decay(50.0, 40.0, 30.0), size="smoke")
+        title = draw(smoke).get_suptitle()
+        assert "MLP on digits" in title.replace("\n", " ")
 
     def test_a_decay_of_zero_has_a_place_on_the_axis(self):
         shown = picture(a_study(FIG8, by_decay(9.0, 8.0, decays=(0.0, 1e-4))))

@@ -260,6 +260,43 @@ class Agrees(Claim):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Scales(Claim):
+    """Ranks are equal where learning rate over batch size is.
+
+    Args:
+        share: Float, how far they may differ, of that at the initialisation.
+    """
+
+    share: float
+
+    def judge(self, study: Study) -> Verdict:
+        """As for every claim."""
+        groups: dict[tuple[str, str], list[Point]] = {}
+        for point in self.points(study):
+            rate, batch = (
+                point.field("learning_rate"),
+                point.field("batch_size"),
+            )
+            if point.alive and rate and batch:
+                others = label(point.key, ("learning_rate", "batch_size"))
+                groups.setdefault((f"{rate / batch:.6g}", others), []).append(
+                    point
+                )
+        told, holds = [], []
+        for (ratio, others), group in groups.items():
+            if len(group) < 2:
+                continue
+            ranks = [point.estimate("rank").mean for point in group]
+            spread = max(ranks) - min(ranks)
+            holds.append(spread <= self.share * group[0].start())
+            series = ", ".join(f"{rank:.1f}" for rank in ranks)
+            told.append(f"{others} ratio {ratio}: {series}".strip())
+        if not holds:
+            return self.verdict(None, "no two points of one ratio are alive")
+        return self.verdict(all(holds), "; ".join(told))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Between(Claim):
     """A value lies in an interval, where another is large enough.
 

@@ -121,7 +121,7 @@ def _scale(axes, panel: Panel, paper, x_scale: str) -> None:
     else:
         axes.set_xscale("log")
     axes.autoscale(axis="x")
-    axes.set_xticks(values, [f"{x:g}" for x in values], fontsize=7)
+    axes.set_xticks(values, [f"{x:g}" for x in values], fontsize=7, rotation=30)
     axes.set_xticks([], minor=True)
 
 

@@ -37,9 +37,10 @@ class RatiosComeTo(Claim):
         for point in self.points(study):
             for outcome in point.alive:
                 ratios = norm_ratios(outcome.spec, outcome.recording)
-                later = ratios.rates[ratios.rates < ratios.rates[0]]
-                for rate in sorted(set(later), reverse=True):
-                    chosen = np.flatnonzero(ratios.rates == rate)
+                # As text, since float32 rates differ in their last digits.
+                rates = np.array([f"{rate:.4g}" for rate in ratios.rates])
+                for rate in dict.fromkeys(rates[rates != rates[0]]):
+                    chosen = np.flatnonzero(rates == rate)
                     chosen = chosen[len(chosen) // 2 :]
                     ratio = float(np.median(ratios.values[chosen]))
                     left = float(np.median(ratios.decay[chosen]))
@@ -47,7 +48,7 @@ class RatiosComeTo(Claim):
                     holds.append(near == self.decay)
                     told.append(
                         f"{label(point.key)}, seed {outcome.spec.seed}, cut "
-                        f"to {rate:g}: {ratio:.4f}, decay alone {left:.4f}"
+                        f"to {rate}: {ratio:.4f}, decay alone {left:.4f}"
                     )
         if not holds:
             return self.verdict(
@@ -62,7 +63,9 @@ class RatiosComeTo(Claim):
 class BoundHolds(Claim):
     """Ranks are below the bound of Theorem 3.3, with the real constants.
 
-    The lambda of the theorem is half of torch's weight decay.
+    The lambda of the theorem is half of torch's weight decay. It is about a
+    constant learning rate, so this looks at the last measurement before the
+    first cut.
 
     Args:
         epsilons: Tuple of floats, distances from a matrix of that rank.
@@ -76,7 +79,11 @@ class BoundHolds(Claim):
         for point in self.points(study):
             for outcome in point.alive:
                 spec = outcome.spec
-                last = outcome.recording.measurements[-1]
+                last = [
+                    item
+                    for item in outcome.recording.measurements
+                    if np.isclose(item.learning_rate, spec.learning_rate)
+                ][-1]
                 for epsilon in self.epsilons:
                     bound = closed_form_rank(
                         1,
@@ -97,10 +104,7 @@ class BoundHolds(Claim):
                     ranks = [epsilon_rank(item, epsilon) for item in matrices]
                     holds.append(max(ranks) <= bound)
                     told.append(f"{said}, epsilon-rank up to {max(ranks)}")
-                told.append(
-                    f"mean rank counted {outcome.values['rank']:.1f} (seed "
-                    f"{spec.seed})"
-                )
+                told.append(f"at epoch {last.epoch}, seed {spec.seed}")
         return self.verdict(
             all(holds) if holds else None,
             "; ".join(told) or "no network that did not collapse",

@@ -24,7 +24,7 @@ FIG13 = Figure(
         "smoke": smoke({"batch_size": (8, 16, 64)}),
         "cpu": reduced(
             BASE.replace(learning_rate=0.05, weight_decay=1e-2),
-            {"batch_size": (8, 32, 128)},
+            {"batch_size": (16, 64)},
         ),
         "full": full(
             *(
@@ -69,7 +69,7 @@ FIG17 = Figure(
         "smoke": smoke({"batch_size": (8, 32)}, every=1),
         "cpu": reduced(
             BASE.replace(learning_rate=0.05, weight_decay=5e-3),
-            {"batch_size": (8, 32)},
+            {"batch_size": (16, 64)},
             every=1,
         ),
         "full": full(
