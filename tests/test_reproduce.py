@@ -19,13 +19,8 @@ from keras_lowrank.experiments.paper import FIGURES
 from keras_lowrank.experiments.paper import figures_table
 from keras_lowrank.experiments.paper import find_figure
 from keras_lowrank.experiments.paper import make_task
-from keras_lowrank.experiments.paper.claims import Agrees
-from keras_lowrank.experiments.paper.claims import Between
-from keras_lowrank.experiments.paper.claims import Collapses
-from keras_lowrank.experiments.paper.claims import Lowest
 from keras_lowrank.experiments.paper.claims import Monotone
 from keras_lowrank.experiments.paper.claims import NearStart
-from keras_lowrank.experiments.paper.claims import Scales
 from keras_lowrank.experiments.paper.curves import HALF_RANK
 from keras_lowrank.experiments.paper.curves import clock
 from keras_lowrank.experiments.paper.curves import half_rank
@@ -35,6 +30,11 @@ from keras_lowrank.experiments.paper.draw import picture
 from keras_lowrank.experiments.paper.figure import SIZES
 from keras_lowrank.experiments.paper.figure import key
 from keras_lowrank.experiments.paper.figure import row
+from keras_lowrank.experiments.paper.numbers import Agrees
+from keras_lowrank.experiments.paper.numbers import Between
+from keras_lowrank.experiments.paper.numbers import Collapses
+from keras_lowrank.experiments.paper.numbers import Lowest
+from keras_lowrank.experiments.paper.numbers import Scales
 from keras_lowrank.experiments.paper.output import left_out
 from keras_lowrank.experiments.paper.points import Estimate
 from keras_lowrank.experiments.paper.points import Outcome

@@ -2,9 +2,6 @@
 
 import dataclasses
 
-from keras_lowrank.experiments.paper.claims import Agrees
-from keras_lowrank.experiments.paper.claims import Between
-from keras_lowrank.experiments.paper.claims import Collapses
 from keras_lowrank.experiments.paper.claims import Monotone
 from keras_lowrank.experiments.paper.claims import NearStart
 from keras_lowrank.experiments.paper.figure import Figure
@@ -13,6 +10,9 @@ from keras_lowrank.experiments.paper.figure import Key
 from keras_lowrank.experiments.paper.figure import Size
 from keras_lowrank.experiments.paper.figure import key
 from keras_lowrank.experiments.paper.figure import row
+from keras_lowrank.experiments.paper.numbers import Agrees
+from keras_lowrank.experiments.paper.numbers import Between
+from keras_lowrank.experiments.paper.numbers import Collapses
 from keras_lowrank.experiments.paper.sizes import CPU_NOTE
 from keras_lowrank.experiments.paper.sizes import FULL_NOTE
 from keras_lowrank.experiments.paper.sizes import MILESTONES

@@ -1,6 +1,5 @@
 """The paper's mixed residual network, Figure 16, and a notebook's ConvNet."""
 
-from keras_lowrank.experiments.paper.claims import Agrees
 from keras_lowrank.experiments.paper.claims import Monotone
 from keras_lowrank.experiments.paper.claims import NearStart
 from keras_lowrank.experiments.paper.curves import HALF_RANK
@@ -8,6 +7,7 @@ from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Grid
 from keras_lowrank.experiments.paper.figure import Key
 from keras_lowrank.experiments.paper.figure import key
+from keras_lowrank.experiments.paper.numbers import Agrees
 from keras_lowrank.experiments.paper.resnet import BASE as RESNET
 from keras_lowrank.experiments.paper.sizes import full
 from keras_lowrank.experiments.paper.sizes import reduced

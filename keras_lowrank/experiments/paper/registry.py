@@ -3,6 +3,8 @@
 from keras_lowrank.experiments.paper import mlp
 from keras_lowrank.experiments.paper import others
 from keras_lowrank.experiments.paper import resnet
+from keras_lowrank.experiments.paper import resnet_batches
+from keras_lowrank.experiments.paper import resnet_data
 from keras_lowrank.experiments.paper import vgg
 from keras_lowrank.experiments.paper import vit
 from keras_lowrank.experiments.paper.figure import SIZES
@@ -21,6 +23,8 @@ FIGURES: dict[str, Figure] = {
     for figure in sorted(
         (
             *resnet.FIGURES,
+            *resnet_batches.FIGURES,
+            *resnet_data.FIGURES,
             *mlp.FIGURES,
             *vgg.FIGURES,
             *vit.FIGURES,

@@ -82,7 +82,7 @@ class BoundHolds(Claim):
                 last = [
                     item
                     for item in outcome.recording.measurements
-                    if np.isclose(item.learning_rate, spec.learning_rate)
+                    if np.isclose(item.learning_rate or 0.0, spec.learning_rate)
                 ][-1]
                 for epsilon in self.epsilons:
                     bound = closed_form_rank(

@@ -5,9 +5,9 @@ from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Grid
 from keras_lowrank.experiments.paper.resnet import BASE as RESNET
 from keras_lowrank.experiments.paper.resnet import BATCHES
-from keras_lowrank.experiments.paper.resnet import CROSSING
-from keras_lowrank.experiments.paper.resnet import RATIO_CLAIMS
-from keras_lowrank.experiments.paper.resnet import RATIO_NOTE
+from keras_lowrank.experiments.paper.resnet_batches import CROSSING
+from keras_lowrank.experiments.paper.resnet_batches import RATIO_CLAIMS
+from keras_lowrank.experiments.paper.resnet_batches import RATIO_NOTE
 from keras_lowrank.experiments.paper.sizes import full
 from keras_lowrank.experiments.paper.sizes import reduced
 from keras_lowrank.experiments.paper.sizes import smoke

@@ -2,10 +2,10 @@
 
 from keras_lowrank.experiments.paper.claims import Monotone
 from keras_lowrank.experiments.paper.claims import NearStart
-from keras_lowrank.experiments.paper.claims import Scales
 from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Grid
 from keras_lowrank.experiments.paper.figure import row
+from keras_lowrank.experiments.paper.numbers import Scales
 from keras_lowrank.experiments.paper.sizes import full
 from keras_lowrank.experiments.paper.sizes import reduced
 from keras_lowrank.experiments.paper.sizes import smoke
