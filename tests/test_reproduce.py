@@ -683,6 +683,19 @@ class TestOutput:
         text = judge(study).render()
         assert "The paper's fig8" in text and "69.0" in text
 
+    @pytest.mark.parametrize(
+        "per_epoch, whole", [(1563, True), (13, False)], ids=["all", "part"]
+    )
+    def test_a_part_of_the_data_is_not_the_paper_s(self, per_epoch, whole):
+        spec = FIG8.sizes["cpu"].specs()[1]
+        made = recording({0: [[1, 1]], 10: [[1, 1]]}, per_epoch=per_epoch)
+        study = gather(FIG8, "cpu", [(FIG8.key_of(spec), spec, made)])
+        assert study.numbers == whole
+        text = judge(study).render()
+        said = "13 steps an epoch at batch size 32, where its 50000 samples"
+        assert (said in " ".join(text.split())) == (not whole)
+        assert bool(study.points[0].reference) == whole
+
     def test_nothing_left_out(self):
         full = {FIG8.key_of(spec): 10.0 for spec in FIG8.sizes["full"].specs()}
         assert left_out(a_study(FIG8, full)) == []
@@ -706,7 +719,8 @@ class TestOutput:
     def test_curves_have_the_papers_ranks_by_epoch(self):
         figure = FIGURES["fig6"]
         (spec,) = figure.sizes["full"].specs()
-        made = recording({0: [[1, 1, 1]], 10: [[1, 1, 0]], 20: [[1, 0, 0]]})
+        spectra = {0: [[1, 1, 1]], 10: [[1, 1, 0]], 20: [[1, 0, 0]]}
+        made = recording(spectra, per_epoch=8334)
         study = gather(figure, "full", [(figure.key_of(spec), spec, made)])
         assert study.points[0].outcomes[0].values["rank after 10 epochs"] == 2
         shown = picture(study)

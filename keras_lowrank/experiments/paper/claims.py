@@ -78,7 +78,8 @@ class Claim:
             return None
         return self.verdict(
             None,
-            f"the size `{study.size}` is reduced, and has not been shown to "
+            study.trouble
+            or f"the size `{study.size}` is reduced, and has not been shown to "
             "give the paper's numbers",
         )
 

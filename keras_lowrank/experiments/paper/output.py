@@ -141,7 +141,7 @@ def left_out(study: Study, missing: Sequence[str] = ()) -> list[str]:
     if not study.numbers:
         told.append(
             "all numbers of the paper: only directions are judged. "
-            + figure.sizes[study.size].note
+            + (study.trouble or figure.sizes[study.size].note)
         )
     absent = [point for point in figure.references if point not in ours]
     if study.numbers and absent:

@@ -14,24 +14,14 @@ from keras_lowrank.experiments.paper.curves import HALF_RANK
 from keras_lowrank.experiments.paper.curves import half_rank
 from keras_lowrank.experiments.paper.figure import Figure
 from keras_lowrank.experiments.paper.figure import Key
+from keras_lowrank.experiments.paper.sets import ABOVE
+from keras_lowrank.experiments.paper.sets import SAMPLES
+from keras_lowrank.experiments.paper.sets import chance_of
+from keras_lowrank.experiments.plan import steps_per_epoch
 from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.records import Measurement
 from keras_lowrank.records import Recording
 from keras_lowrank.spectrum import Spectrum
-
-# The share of the largest class, which is what a network has that knows
-# nothing; of sets that are not here, that of equal classes.
-CHANCE = {
-    "digits": 0.11,
-    "mnist": 0.114,
-    "svhn": 0.196,
-    "cifar100": 0.01,
-    "food101": 1 / 101,
-    "places365": 1 / 365,
-}
-
-# An accuracy is at chance up to this much above, since classes are not equal.
-_ABOVE = 1.15
 
 # A matrix this much smaller than at the start feeds nothing through a
 # normalisation. Float32 weights need not reach 0: they end in denormals,
@@ -132,8 +122,8 @@ class Point:
     @property
     def collapsed_in_paper(self) -> bool:
         """Whether the network that the paper reports was dead."""
-        chance = CHANCE.get(self.field("data"), 0.1)
-        at_chance = self.reference.get("train", 1.0) <= _ABOVE * chance
+        chance = chance_of(self.field("data") or "cifar10")
+        at_chance = self.reference.get("train", 1.0) <= ABOVE * chance
         return self.reference.get("rank") == 0 or at_chance
 
     @property
@@ -167,16 +157,19 @@ class Study:
         figure: `Figure`.
         size: String, `"smoke"`, `"cpu"` or `"full"`.
         points: Tuple of `Point`.
+        trouble: String: why the runs are not what the size says, empty where
+            they are.
     """
 
     figure: Figure
     size: str
     points: tuple[Point, ...]
+    trouble: str = ""
 
     @property
     def numbers(self) -> bool:
         """Whether it may be held against the paper's numbers."""
-        return self.figure.sizes[self.size].numbers
+        return self.figure.sizes[self.size].numbers and not self.trouble
 
 
 def _estimate(dicts: Iterable[Mapping[str, float]], name: str) -> Estimate:
@@ -203,13 +196,31 @@ def gather(
     for point, spec, recording in recorded:
         outcome = read_outcome(figure, size, point, spec, recording)
         found.setdefault(point, []).append(outcome)
+    trouble = _trouble(recorded) if figure.sizes[size].numbers else ""
     # A point of a reduced size may look like one of the paper's, and is not.
-    reported = figure.references if figure.sizes[size].numbers else {}
+    numbers = figure.sizes[size].numbers and not trouble
+    reported = figure.references if numbers else {}
     points = tuple(
         Point(point, tuple(outcomes), reported.get(point, {}))
         for point, outcomes in found.items()
     )
-    return Study(figure, size, points)
+    return Study(figure, size, points, trouble)
+
+
+def _trouble(recorded) -> str:
+    """What says that the data are not the whole set, or nothing."""
+    for point, spec, recording in recorded:
+        data = dict(point).get("data", spec.data.name)
+        steps = recording.measurements[-1].steps_per_epoch
+        samples = SAMPLES.get(data)
+        expected = samples and steps_per_epoch(samples, spec.batch_size)
+        if expected and steps != expected:
+            return (
+                f"the data are not the whole of {data}: {steps} steps an epoch "
+                f"at batch size {spec.batch_size}, where its {samples} samples "
+                f"make {expected}"
+            )
+    return ""
 
 
 def read_outcome(
@@ -257,7 +268,7 @@ def read_outcome(
         halved = half_rank(recording, measure)
         values |= {} if halved is None else {HALF_RANK: float(halved)}
     data = dict(point).get("data", spec.data.name)
-    collapse = _collapse(first, last, values["train"], CHANCE.get(data, 0.1))
+    collapse = _collapse(first, last, values["train"], chance_of(data))
     return Outcome(spec, recording, values, ranks(first), collapse)
 
 
@@ -269,7 +280,7 @@ def _collapse(first, last, accuracy: float, chance: float) -> str:
         norm = _norm(after.spectrum)
         if norm <= _DEAD * _norm(before.spectrum):
             return f"{after.weight} has norm {norm:.2g}"
-    if accuracy <= _ABOVE * chance:
+    if accuracy <= ABOVE * chance:
         return f"train accuracy {accuracy:.3f} is at chance"
     return ""
 

@@ -99,7 +99,7 @@ class Reproduction:
             "title": figure.title,
             "size": self.study.size,
             "what_the_size_is": size.note,
-            "comparable_with_the_paper": size.numbers,
+            "comparable_with_the_paper": self.study.numbers,
             "rank": figure.measure(self.study.size).definition,
             "points": self.table.to_dict()["rows"],
             "paper": paper_table(figure).to_dict()["rows"],
