@@ -165,6 +165,16 @@ class TestEntries:
                     "NOT been shown" in size.note
                 )
 
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_smaller_network_is_called_that(self, name):
+        figure = FIGURES[name]
+        cpu, full = (figure.sizes[size] for size in ("cpu", "full"))
+        ours, paper = (
+            {spec.network for spec in size.specs()} for size in (cpu, full)
+        )
+        said = "a smaller network" in cpu.note or "tenth as wide" in cpu.note
+        assert said == (not ours <= paper)
+
     def test_sizes_that_bind_to_the_paper_are_its_own_runs(self):
         for figure in FIGURES.values():
             full = set(figure.sizes["full"].specs())

@@ -78,9 +78,14 @@ def reduced(spec: ExperimentSpec, axes, **changes) -> Size:
         "every": 2,
     }
     spec = spec.replace(**(fields | changes))
+    note = REDUCED_NOTE
+    if "network" in changes:
+        note = note.replace(
+            "the paper's network", "a smaller network of the paper's kind"
+        )
     return Size(
         (Grid(spec, axes),),
-        REDUCED_NOTE,
+        note,
         numbers=False,
         tolerance=0.05,
         title=f"{spec.network.name} on a part of {spec.data.name}, a few "
