@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from keras_lowrank.cli import demo
 from keras_lowrank.cli import inspect
+from keras_lowrank.cli import reproduce
 from keras_lowrank.cli import run
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
-COMMANDS = (demo, run, inspect)
+COMMANDS = (demo, run, reproduce, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
