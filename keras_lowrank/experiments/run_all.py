@@ -42,9 +42,9 @@ def run_all(
         specs: Iterable of `ExperimentSpec`.
         out_dir: As for `run`.
         report: As for `run`.
-        vectorize: Boolean, whether runs share a program. By default they do
-            on JAX where the network has no convolution: those of many runs
-            at once are slower than one run after another, on a CPU.
+        vectorize: Boolean, whether runs share a program. By default MLPs do
+            on JAX: larger networks, and convolutions above all, use a CPU
+            well enough by themselves.
         workers: Int >= 1, how many processes train at once where they do not.
             As many as there are cores by default; with 1, the runs train one
             after another in this process.
