@@ -1,4 +1,4 @@
-"""Mean rank against epoch, of every run under a directory, as CSV.
+"""Mean rank against epoch, of the complete runs of a directory, as CSV.
 
     python results/tabulate.py RUNS > results/TABLE.csv
 
@@ -66,7 +66,8 @@ def rows(run: Run):
 
 def main(directory: str) -> None:
     """Write the table to standard output."""
-    found = [row for run in read_runs(directory) for row in rows(run)]
+    complete = [run for run in read_runs(directory) if run.complete]
+    found = [row for run in complete for row in rows(run)]
     order = ("batch_size", "learning_rate", "weight_decay", "seed", "epoch")
     found.sort(key=lambda row: [row[name] for name in order])
     columns = list(dict.fromkeys(name for row in found for name in row))
