@@ -19,9 +19,9 @@ from keras_lowrank.experiments import ExperimentSpec
 from keras_lowrank.experiments import sweep
 from keras_lowrank.experiments.batches import epoch_order
 from keras_lowrank.experiments.data import Data
+from keras_lowrank.experiments.program import Program
 from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import get_state
-from keras_lowrank.experiments.vectorized import Program
 
 STEPS = 200
 BATCH = 32
