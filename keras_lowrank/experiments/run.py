@@ -91,8 +91,8 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
         run_dir=this.run_dir,
     )
     clock = _Clock(seconds)
-    last = _LastLogs()
-    Batches(data.x_train, data.y_train, spec.batch_size, spec.seed).fit(
+    batches = Batches(data.x_train, data.y_train, spec.batch_size, spec.seed)
+    history = batches.fit(
         model,
         epochs=plan.epochs,
         initial_epoch=first,
@@ -102,11 +102,11 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
             _Evaluation(data, spec),
             tracker,
             _Checkpoints(this, about, clock, checkpoint_seconds),
-            last,
             _Reporting(spec, report),
         ],
     )
-    runs.complete(this, plan, last.logs, clock.seconds)
+    logs = {key: float(values[-1]) for key, values in history.history.items()}
+    runs.complete(this, plan, logs, clock.seconds)
     remove_checkpoint(this.run_dir)
 
 
@@ -205,13 +205,6 @@ class _Checkpoints(keras.callbacks.Callback):
             )
             write_checkpoints([(self.run.run_dir, checkpoint)])
             self.written = self.clock.seconds
-
-
-class _LastLogs(keras.callbacks.Callback):
-    """Keeps the logs of the last epoch."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.logs = {key: float(value) for key, value in logs.items()}
 
 
 class _Reporting(keras.callbacks.Callback):
