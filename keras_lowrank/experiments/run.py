@@ -11,7 +11,6 @@ import numpy as np
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import as_schedule
 from keras_lowrank.experiments import data as datasets
-from keras_lowrank.experiments import models
 from keras_lowrank.experiments import runs
 from keras_lowrank.experiments.batches import Batches
 from keras_lowrank.experiments.checkpoint import Checkpoint
@@ -25,6 +24,7 @@ from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import evaluate
 from keras_lowrank.experiments.training import get_state
+from keras_lowrank.experiments.training import measured_weights
 from keras_lowrank.experiments.training import set_state
 
 # What is told of a run after an epoch: spec, complete epochs, all, logs.
@@ -86,7 +86,7 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
         set_state(model, checkpoint.state)
     tracker = RankTracker(
         measures=spec.measures,
-        weights=measured_weights(spec, model),
+        weights=measured_weights(spec),
         every=spec.every,
         run_dir=this.run_dir,
     )
@@ -108,13 +108,6 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
     logs = {key: float(values[-1]) for key, values in history.history.items()}
     runs.complete(this, plan, logs, clock.seconds)
     remove_checkpoint(this.run_dir)
-
-
-def measured_weights(spec: ExperimentSpec, model: keras.Model):
-    """Which weight matrices an experiment measures."""
-    if spec.weights is not None:
-        return spec.weights
-    return models.PAPER_WEIGHTS
 
 
 def load_data(choice: Choice) -> Data:

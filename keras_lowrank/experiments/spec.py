@@ -72,6 +72,11 @@ class ExperimentSpec:
             `-log(1 - learning_rate * w)` over the steps reaches it, `w` being
             the decay in torch's convention.
         seed: Int >= 0, of the weights and of the order of the data.
+        initial_rank: Int >= 1: the measured kernels begin as the nearest of
+            that rank to what the seed gives, with the norm of that. `None`
+            leaves them as they are.
+        initial_scale: Float > 0, by which the measured kernels are multiplied
+            before training. `None` leaves them as they are.
         measures: Names out of `keras_lowrank.MEASURES`. Whole spectra are
             kept, so that others can be had later.
         weights: Regular expression of the weight matrices to measure, or
@@ -118,6 +123,8 @@ class ExperimentSpec:
     steps: int | None = None
     decay_clock: float | None = None
     seed: int = 0
+    initial_rank: int | None = None
+    initial_scale: float | None = None
     measures: tuple[str, ...] = ("rank", "stable_rank", "effective_rank")
     weights: str | None = None
     every: int | str = 1
@@ -129,11 +136,13 @@ class ExperimentSpec:
 
         for name in ("network", "data", "optimizer"):
             keep(name, Choice.of(getattr(self, name), name))
-        for name in ("batch_size", "epochs", "steps"):
+        for name in ("batch_size", "epochs", "steps", "initial_rank"):
             keep(name, self._whole(name, 1, optional=name != "batch_size"))
         keep("seed", self._whole("seed", 0))
-        for name in ("learning_rate", "learning_rate_factor", "decay_clock"):
-            keep(name, self._positive(name, optional=name == "decay_clock"))
+        for name in ("learning_rate", "learning_rate_factor"):
+            keep(name, self._positive(name))
+        for name in ("decay_clock", "initial_scale"):
+            keep(name, self._positive(name, optional=True))
         keep("momentum", self._number("momentum"))
         if not 0 <= self.momentum < 1:
             raise self._wrong("momentum", "a number from 0 on, below 1")

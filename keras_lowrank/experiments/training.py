@@ -1,6 +1,7 @@
 """From a spec to a compiled model, and the state that training changes."""
 
 import contextlib
+import inspect
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras_lowrank.experiments import models
 from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.plan import Plan
 from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.experiments.start import change_start
 
 EVALUATION_BATCH = 1000
 
@@ -39,6 +41,9 @@ def build_model(
             seed=spec.seed,
             **spec.network.keywords,
         )
+    change_start(
+        model, measured_weights(spec), spec.initial_rank, spec.initial_scale
+    )
     if learning_rate is None:
         learning_rate = _schedule(spec.plan(len(data.x_train)))
     decay = WeightDecay(
@@ -56,8 +61,13 @@ def build_model(
     return model
 
 
+def measured_weights(spec: ExperimentSpec) -> str:
+    """Which weight matrices an experiment measures."""
+    return models.PAPER_WEIGHTS if spec.weights is None else spec.weights
+
+
 def make_optimizer(spec: ExperimentSpec, learning_rate):
-    """The optimizer of an experiment, without the weight decay.
+    """The optimizer of an experiment, without any weight decay.
 
     Args:
         spec: `ExperimentSpec`.
@@ -75,8 +85,12 @@ def make_optimizer(spec: ExperimentSpec, learning_rate):
     try:
         if name == "torch_sgd":
             return TorchSGD(learning_rate=learning_rate, **options)
-        optimizer = keras.optimizers.get(name)
-        return type(optimizer)(learning_rate=learning_rate, **options)
+        kind = type(keras.optimizers.get(name))
+        # The decay is that of the spec, not one that the optimizer has.
+        for key, parameter in inspect.signature(kind).parameters.items():
+            if key.endswith("weight_decay") and parameter.default:
+                options.setdefault(key, 0.0)
+        return kind(learning_rate=learning_rate, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "The `optimizer` must be 'torch_sgd' or the name of a Keras "

@@ -27,11 +27,11 @@ from keras_lowrank.experiments.run import Report
 from keras_lowrank.experiments.run import checkpoint_of
 from keras_lowrank.experiments.run import checksum
 from keras_lowrank.experiments.run import identity
-from keras_lowrank.experiments.run import measured_weights
 from keras_lowrank.experiments.runs import Run
 from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import get_state
+from keras_lowrank.experiments.training import measured_weights
 from keras_lowrank.experiments.training import set_state
 
 # What may differ between the runs of one program.
@@ -42,6 +42,8 @@ _VARYING = (
     "milestone_unit",
     "weight_decay",
     "seed",
+    "initial_rank",
+    "initial_scale",
 )
 
 
@@ -172,7 +174,7 @@ class _Group:
         # One model stands for all; a number as its learning rate is a
         # variable, which can be another for each.
         self.model = build_model(specs[0], data, learning_rate=1.0)
-        weights = measured_weights(specs[0], self.model)
+        weights = measured_weights(specs[0])
         self.recorders = [
             Recorder(spec.measures, weights, run_dir=run.run_dir)
             for spec, run in zip(specs, self.runs, strict=True)
