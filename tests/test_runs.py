@@ -24,6 +24,7 @@ from keras_lowrank.experiments.run import load_data
 from keras_lowrank.experiments.runs import training
 from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import get_state
+from keras_lowrank.experiments.vectorized import program_of
 
 BACKEND = keras.backend.backend()
 needs_jax = pytest.mark.skipif(
@@ -60,9 +61,7 @@ def difference(one, two):
     )
 
 
-MUON = {
-    "optimizer": {"name": "muon", "weight_decay": 0.0, "adam_weight_decay": 0.0}
-}
+MUON = {"optimizer": "muon"}
 
 
 @pytest.fixture(scope="module")
@@ -388,12 +387,26 @@ class TestVectorized:
             {"data": {"name": "digits", "train_samples": 100}},
             {"data": {"name": "digits", "train_samples": 20}},
             {"decay_convention": "paper_lambda", "decay_covers": "kernels"},
+            {"optimizer": "muon", "decay_convention": "keras"},
         ],
-        ids=range(6),
+        ids=range(7),
     )
     def test_settings(self, tmp_path, change):
         base = spec(every=3, **change)
         specs = sweep(base, weight_decay=[0.01, 0.02])
+        together = run_all(specs, tmp_path / "together", vectorize=True)
+        alone = run_all(specs, tmp_path / "alone", vectorize=False, workers=1)
+        for one, two in zip(together, alone, strict=True):
+            assert difference(one, two) < 1e-5
+
+    def test_starts_share_a_program(self, tmp_path):
+        base = spec()
+        specs = [
+            base,
+            base.replace(initial_rank=2),
+            base.replace(initial_scale=0.1),
+        ]
+        assert len({program_of(item, 96) for item in specs}) == 1
         together = run_all(specs, tmp_path / "together", vectorize=True)
         alone = run_all(specs, tmp_path / "alone", vectorize=False, workers=1)
         for one, two in zip(together, alone, strict=True):

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lowrank.weights import WeightMatrix
 from keras_lowrank.weights import weight_matrices
@@ -25,7 +26,7 @@ def change_start(
 
     Raises:
         ValueError: for a matrix that is not a reshaped variable, such as one
-            with weight normalisation.
+            with LoRA.
 
     Example:
 
@@ -38,12 +39,11 @@ def change_start(
         return
     for matrix in weight_matrices(model, weights=weights):
         values = matrix.to_numpy().astype(np.float64)
-        _check_reshaped(matrix, values)
         if rank is not None:
             values = _nearest_of_rank(values, rank)
         if scale is not None:
             values = scale * values
-        matrix.variable.assign(values.reshape(matrix.shape))
+        _write(matrix, values)
 
 
 def _nearest_of_rank(values: np.ndarray, rank: int) -> np.ndarray:
@@ -55,14 +55,19 @@ def _nearest_of_rank(values: np.ndarray, rank: int) -> np.ndarray:
     return (left * kept) @ right
 
 
-def _check_reshaped(matrix: WeightMatrix, values: np.ndarray) -> None:
-    stored = keras.ops.convert_to_numpy(matrix.variable)
-    if values.size != stored.size or not np.array_equal(
-        values.ravel(), stored.astype(np.float64).ravel()
-    ):
-        raise ValueError(
-            "`initial_rank` and `initial_scale` change kernels that are their "
-            f"weight matrix, reshaped. Received: '{matrix.name}' of "
-            f"{type(matrix.layer).__name__}, whose matrix is another. Leave "
-            "it out with `weights`."
-        )
+def _write(matrix: WeightMatrix, values: np.ndarray) -> None:
+    """Give a variable values, and see that they are those of its matrix."""
+    variable = matrix.variable
+    before = ops.convert_to_numpy(variable)
+    if before.size == values.size:
+        variable.assign(values.reshape(before.shape))
+        close = 1e-5 * np.abs(values).max() + np.finfo("float32").tiny
+        if np.allclose(matrix.to_numpy(), values, rtol=0, atol=close):
+            return
+        variable.assign(before)
+    raise ValueError(
+        "`initial_rank` and `initial_scale` change kernels that are their "
+        f"weight matrix, reshaped. Received: '{matrix.name}' of "
+        f"{type(matrix.layer).__name__}, whose matrix is another. Leave it "
+        "out with `weights`."
+    )

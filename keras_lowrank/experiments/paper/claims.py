@@ -97,12 +97,15 @@ class Monotone(Claim):
         rises: Boolean, whether the value rises with the field.
         value: String: `"rank"`, `"test"`, ...
         slack: Float; for ranks a share of the rank at the initialisation.
+        order: Tuple of the values of the field in the order that is meant,
+            where it is not that of the values themselves.
     """
 
     field: str
     rises: bool
     value: str = "rank"
     slack: float = 0.01
+    order: tuple[Any, ...] = ()
 
     def judge(self, study: Study) -> Verdict:
         """As for every claim."""
@@ -142,10 +145,14 @@ class Monotone(Claim):
                 others = label(point.key, leave_out=[self.field])
                 groups.setdefault(others, []).append(point)
         return {
-            others: sorted(group, key=lambda point: point.field(self.field))
+            others: sorted(group, key=self._place)
             for others, group in groups.items()
             if len(group) > 1
         }
+
+    def _place(self, point: Point):
+        value = point.field(self.field)
+        return self.order.index(value) if self.order else value
 
     def _is_rank(self, point: Point) -> bool:
         return self.value in point.outcomes[0].start

@@ -7,7 +7,12 @@ import textwrap
 
 import numpy as np
 
+from keras_lowrank.experiments.paper.curves import mean_ranks
 from keras_lowrank.experiments.paper.curves import norm_ratios
+from keras_lowrank.experiments.paper.dynamics import CLOCK
+from keras_lowrank.experiments.paper.dynamics import MEMORY
+from keras_lowrank.experiments.paper.dynamics import NOISE
+from keras_lowrank.experiments.paper.dynamics import coordinate
 from keras_lowrank.experiments.paper.figure import label
 from keras_lowrank.experiments.paper.figure import text
 from keras_lowrank.experiments.paper.points import Point
@@ -31,13 +36,16 @@ class Picture:
         panels: Tuple of `Panel`.
         paper: Tuple with a dict for each panel, from the label of a line to
             the `Line` of the paper's points of it.
-        x_scale: `"log"`, `"symlog"` for a logarithm that has a 0, or
-            `"linear"`.
+        x_scale: `"log"`, `"symlog"` for a logarithm that has a 0, both with
+            ticks at the values of a grid; `"decades"`, a logarithm with ticks
+            of its own; or `"linear"`.
+        dots: Boolean, whether points are left unconnected.
     """
 
     panels: tuple[Panel, ...]
     paper: tuple[dict[str, Line], ...]
     x_scale: str = "linear"
+    dots: bool = False
 
 
 def picture(study: Study) -> Picture:
@@ -53,6 +61,7 @@ def picture(study: Study) -> Picture:
         "curves": _curves,
         "norm_ratios": _norm_ratios,
         "spectra": _spectra,
+        "clock": _clock,
     }
     if study.figure.kind in kinds and any(p.alive for p in study.points):
         return kinds[study.figure.kind](study)
@@ -80,6 +89,8 @@ def draw(study: Study):
         for drawn, line in zip(list(axes.lines), panel.lines, strict=True):
             if len(line.x) < 30 and not line.faint:
                 drawn.set(marker="o", markersize=4)
+            if shown.dots:
+                drawn.set(marker="o", markersize=3, linestyle="none", alpha=0.7)
             if line.label in paper:
                 axes.plot(
                     paper[line.label].x,
@@ -113,6 +124,9 @@ def _scale(axes, panel: Panel, paper, x_scale: str) -> None:
     if not panel.log_y:
         axes.set_ylim(0, 1.08 * highest)
     if x_scale == "linear":
+        return
+    if x_scale == "decades":
+        axes.set_xscale("log")
         return
     values = sorted({float(x) for line in lines for x in line.x})
     if x_scale == "symlog":
@@ -271,6 +285,47 @@ def _norm_ratios(study: Study) -> Picture:
             )
         )
     return Picture(tuple(panels), tuple({} for _ in panels))
+
+
+def _clock(study: Study) -> Picture:
+    """Ranks of all runs, against what may order them."""
+    measure = study.figure.measure(study.size)
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    outcomes = [item for point in study.points for item in point.alive]
+    outcomes.sort(key=lambda item: _noise(item.spec))
+    for outcome in outcomes:
+        spec, recording = outcome.spec, outcome.recording
+        ranks = mean_ranks(recording, measure)
+        line = f"{NOISE} = {_noise(spec):.2g}"
+        for name in (CLOCK, MEMORY, NOISE):
+            values = coordinate(name, spec, recording)
+            # All of a run on its clock, its end on what stays the same.
+            chosen = slice(1, None) if name == CLOCK else slice(-1, None)
+            found.setdefault(name, {}).setdefault(line, []).extend(
+                zip(values[chosen], ranks[chosen], strict=True)
+            )
+    titles = {
+        CLOCK: ("At every measurement", "decay clock"),
+        MEMORY: ("At the end", "B / (mu w), samples"),
+        NOISE: ("At the end", "mu / B"),
+    }
+    panels = tuple(
+        Panel(
+            titles[name][0],
+            titles[name][1],
+            "mean rank",
+            tuple(_line(line, pairs) for line, pairs in lines.items()),
+            caption=measure.definition,
+        )
+        for name, lines in found.items()
+    )
+    return Picture(
+        panels, tuple({} for _ in panels), x_scale="decades", dots=True
+    )
+
+
+def _noise(spec) -> float:
+    return spec.learning_rate / spec.batch_size
 
 
 def _spectra(study: Study) -> Picture:

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
-from keras_lowrank.experiments.choice import Choice
+from keras_lowrank.experiments.paper.fields import field_of
 from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.experiments.spec import sweep
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import numerical_rank
 
 SIZES = ("smoke", "cpu", "full")
-KINDS = ("final", "curves", "norm_ratios", "spectra")
+KINDS = ("final", "curves", "norm_ratios", "spectra", "clock")
 
 # A point of a figure: pairs of a field and its value, sorted by field.
 Key = tuple[tuple[str, Any], ...]
@@ -69,13 +69,13 @@ class Size:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Figure:
-    """A figure or table of the paper, as data.
+    """A figure or table of the paper, or a control that it lacks, as data.
 
     Args:
         name: String, as a user names it.
         title: String, the networks, the data and what is swept.
-        fields: Tuple of strings, the fields that tell its points apart; the
-            first is the abscissa.
+        fields: Tuple of strings, the fields that tell its points apart, of a
+            spec or of `fields.DERIVED`; the first is the abscissa.
         sizes: Dict from `"smoke"`, `"cpu"` and `"full"` to `Size`.
         tolerance: Float, singular values above this share of the Frobenius
             norm count: what the figure really used, which for some is not
@@ -91,8 +91,12 @@ class Figure:
         half_rank: Boolean, whether to report the first epoch at which the
             mean rank is below half of that at the initialisation.
         panels: The field that has a panel of the figure for each value.
+        also: Tuple of strings, names of measures that are reported beside
+            the rank.
         kind: `"final"` ranks against the abscissa, rank `"curves"` over the
-            epochs, `"norm_ratios"` or `"spectra"`.
+            epochs, `"norm_ratios"`, `"spectra"`, or ranks of all runs against
+            the `"clock"` and what may order them.
+        ours: Boolean, whether it is a control that the paper does not have.
         notes: Tuple of strings: where paper, code and figures disagree.
     """
 
@@ -107,7 +111,9 @@ class Figure:
     epochs: tuple[int, ...] = ()
     half_rank: bool = False
     panels: str | None = None
+    also: tuple[str, ...] = ()
     kind: str = "final"
+    ours: bool = False
     notes: tuple[str, ...] = ()
 
     def measure(self, size: str) -> Measure:
@@ -131,12 +137,6 @@ def key(**values) -> Key:
     (('batch_size', 32), ('weight_decay', 0.0001))
     """
     return tuple(sorted(values.items()))
-
-
-def field_of(spec: ExperimentSpec, name: str):
-    """The value of a field of a spec; of a choice, its name."""
-    value = getattr(spec, name)
-    return value.name if isinstance(value, Choice) else value
 
 
 def row(field: str, values: Iterable, fixed: Mapping[str, Any], **reported):

@@ -19,6 +19,7 @@ from keras_lowrank.experiments.paper.sets import SAMPLES
 from keras_lowrank.experiments.paper.sets import chance_of
 from keras_lowrank.experiments.plan import steps_per_epoch
 from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.measures import as_measure
 from keras_lowrank.records import Measurement
 from keras_lowrank.records import Recording
 from keras_lowrank.spectrum import Spectrum
@@ -258,6 +259,11 @@ def read_outcome(
 
     first, last = recording.measurements[0], recording.measurements[-1]
     values = ranks(last)
+    for name in figure.also:
+        also = as_measure(name)
+        values[name] = float(
+            np.mean([also(record.spectrum) for record in last.records])
+        )
     for key, name in (("train_accuracy", "train"), ("val_accuracy", "test")):
         values[name] = float(last.logs[key])
     for epoch in figure.epochs:

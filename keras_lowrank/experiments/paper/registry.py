@@ -1,5 +1,6 @@
 """The figures by name."""
 
+from keras_lowrank.experiments.paper import controls
 from keras_lowrank.experiments.paper import mlp
 from keras_lowrank.experiments.paper import others
 from keras_lowrank.experiments.paper import resnet
@@ -15,7 +16,9 @@ from keras_lowrank.tables import Table
 
 def _place(figure: Figure) -> tuple[int, str]:
     number = figure.name.removeprefix("fig")
-    return (int(number), "") if number.isdigit() else (100, figure.name)
+    if number.isdigit():
+        return int(number), ""
+    return 200 if figure.ours else 100, figure.name
 
 
 FIGURES: dict[str, Figure] = {
@@ -29,6 +32,7 @@ FIGURES: dict[str, Figure] = {
             *vgg.FIGURES,
             *vit.FIGURES,
             *others.FIGURES,
+            *controls.FIGURES,
         ),
         key=_place,
     )
@@ -60,7 +64,7 @@ def find_figure(name: str) -> Figure:
 
 
 def figures_table() -> Table:
-    """All figures, with the runs that each size takes for a seed."""
+    """All figures and controls, with the runs of each size for a seed."""
     columns = [Column("name", "Name"), Column("title", "What")]
     columns += [Column(size, f"Runs,\n{size}") for size in SIZES]
     rows = [
@@ -71,4 +75,6 @@ def figures_table() -> Table:
         }
         for figure in FIGURES.values()
     ]
-    return Table("Figures of the paper", columns, rows)
+    return Table(
+        "Figures of the paper, and controls that it lacks", columns, rows
+    )

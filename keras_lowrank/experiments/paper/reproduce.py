@@ -79,8 +79,9 @@ class Reproduction:
         parts = [self.table.render()]
         if figure.references and not self.study.numbers:
             parts.append(paper_table(figure).render())
-        of_what = f"of the paper, judged by the runs of size {size}"
-        parts.append(f"Claims {of_what}:\n{verdicts_text(self.verdicts)}")
+        whose = "Claims" if figure.ours else "Claims of the paper"
+        judged = f"{whose}, judged by the runs of size {size}"
+        parts.append(f"{judged}:\n{verdicts_text(self.verdicts)}")
         for title, lines in (
             ("Not reproduced", self.not_reproduced or ("nothing left out",)),
             ("Notes", figure.notes),

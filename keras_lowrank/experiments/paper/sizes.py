@@ -24,7 +24,7 @@ CPU_NOTE = (
 )
 FULL_NOTE = "The paper's own grid."
 
-_TWIN = ExperimentSpec(
+SMOKE_TWIN = ExperimentSpec(
     network={"name": "mlp", "depth": 3, "width": 32},
     data={"name": "digits", "train_samples": 512},
     batch_size=16,
@@ -46,7 +46,7 @@ def smoke(axes, **changes) -> Size:
     Returns:
         `Size`.
     """
-    spec = _TWIN.replace(**changes) if changes else _TWIN
+    spec = SMOKE_TWIN.replace(**changes) if changes else SMOKE_TWIN
     return Size(
         (Grid(spec, axes),),
         SMOKE_NOTE,
