@@ -16,6 +16,7 @@ def resnet(
     input_shape,
     classes: int,
     depth: int = 18,
+    width: int = 64,
     activation: str = "relu",
     conventions="torch",
     seed: int = 0,
@@ -23,7 +24,7 @@ def resnet(
     """ResNet for images of 32 x 32, as on CIFAR.
 
     A 3 x 3 convolution instead of the 7 x 7 one with stride and pooling of
-    ImageNet; then four stages of 64, 128, 256 and 512 channels.
+    ImageNet; then four stages, each of twice the channels of the one before.
 
     The convolutions that the paper numbers as layers 0, 1, ... are `conv_0`,
     `conv_1`, ...; the 1 x 1 convolutions of shortcuts, which it leaves out,
@@ -33,6 +34,8 @@ def resnet(
         input_shape: Tuple `(height, width, channels)`.
         classes: Int, how many logits.
         depth: Int: 18, 34, 50, 101 or 152.
+        width: Int >= 1, channels of the first stage: 64 in the paper, so that
+            the last has 512.
         activation: As for `mlp`.
         conventions: As for `mlp`.
         seed: As for `mlp`.
@@ -53,12 +56,12 @@ def resnet(
     build = Builder(conventions, activation, seed)
     blocks, bottleneck = _STAGES[depth]
     inputs = keras.Input(input_shape)
-    x = build.conv(inputs, 64, 3, "conv_0", use_bias=False)
+    x = build.conv(inputs, width, 3, "conv_0", use_bias=False)
     x = build.batch_norm(x, "normalization_0")
     x = build.activation(x, "activation_0")
     index = 1
     for stage, count in enumerate(blocks):
-        filters = 64 * 2**stage
+        filters = width * 2**stage
         for block in range(count):
             stride = 2 if stage and not block else 1
             plan = (
