@@ -314,6 +314,19 @@ class TestTable:
         assert rows["first/kernel"]["verdict"] == "vacuous: it is not trained"
         assert set(tracker.windows) == {"second/kernel", "last/kernel"}
 
+    def test_a_norm_that_is_lost(self):
+        """Its square is below the least float32."""
+        model = make_model()
+        kernel = model.get_layer("second").kernel
+        kernel.assign(1e-30 * np.ones(kernel.shape))
+        model.get_layer("last").kernel.assign(np.zeros((30, 3)))
+        model.get_layer("last").trainable = False
+        tracker = TheoryTracker(0.1)
+        fit(keras.optimizers.SGD(0.1, weight_decay=0.1), tracker, model)
+        rows = {row["weight"]: row for row in tracker.table().rows}
+        verdict = rows["second/kernel"]["verdict"]
+        assert verdict.startswith("vacuous: its norm is too small")
+
 
 class TestCitizenship:
     def optimizer(self):

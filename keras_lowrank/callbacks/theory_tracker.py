@@ -284,6 +284,8 @@ class TheoryTracker(keras.callbacks.Callback):
         if decay_lost_in_rounding(rate, item.decay.rate, dtype):
             return "vacuous: the decay is lost in rounding"
         least = np.min(self.windows[item.matrix.name].remainders)
+        if not np.isfinite(least):
+            return "vacuous: its norm is too small, too large or not finite"
         return (
             "vacuous: too much of the past is left, "
             f"{least:.3g} of the norm at best"
