@@ -349,6 +349,20 @@ class TestTable:
         verdict = rows["second/kernel"]["verdict"]
         assert verdict.startswith("vacuous: its norm is too small")
 
+    def test_stopped_by_a_callback_that_comes_after(self):
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                self.model.stop_training = True
+
+        tracker = TheoryTracker(0.5)
+        model, _ = fit(
+            OPTIMIZERS["plain"][0](0.1), tracker, callbacks=[Stop()], epochs=9
+        )
+        assert {item["epoch"] for item in tracker.history} == {1}
+        matrices = weight_matrices(model)
+        measured = [row["measured"] for row in tracker.table().rows]
+        assert measured == [epsilon_rank(m.spectrum(), 0.5) for m in matrices]
+
 
 class TestPlot:
     def test_the_table_as_a_picture(self, tmp_path):

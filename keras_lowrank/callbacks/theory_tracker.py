@@ -160,10 +160,14 @@ class TheoryTracker(keras.callbacks.Callback):
             self._describe()
 
     def on_train_end(self, logs=None):
+        model = self.model  # on JAX this brings the weights up to date
+        if self.history and not self._rows:
+            # A callback after this one stopped at the epoch just seen.
+            self._describe()
         if self._log is not None:
             self._log.detach()
             self._log = None
-            self.model.train_function = None  # compiled with the log in it
+            model.train_function = None  # compiled with the log in it
 
     # Reading ----------------------------------------------------------------
 
