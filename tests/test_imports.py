@@ -31,7 +31,8 @@ FLOORS = {
     "gradients": 4,
     "decay": 4,
     "plots": 4,
-    "report": 4,
+    "channels": 4,
+    "report": 5,
     "callbacks": 5,
     "experiments": 6,
     "cli": 7,
@@ -43,12 +44,13 @@ PUBLIC = """
     RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses
     WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
     as_measures closed_form_rank condition_number convert_weight_decay
-    decay_clock distance_to_rank effective_rank energy_rank epsilon_rank
-    explain_weight_decay frobenius_norm gradient_spectra initial_baseline
-    initial_spectra log_spaced marchenko_pastur_count nuclear_norm
-    numerical_rank open_run participation_ratio rank_report
-    register_matricization register_uses schatten_norm spectral_gap
-    spectral_norm stable_rank weight_matrices weight_uses
+    dead_channels decay_clock distance_to_rank effective_rank
+    energy_rank epsilon_rank explain_weight_decay frobenius_norm
+    gradient_spectra initial_baseline initial_spectra log_spaced
+    marchenko_pastur_count nuclear_norm numerical_rank open_run
+    participation_ratio rank_report register_matricization register_uses
+    schatten_norm spectral_gap spectral_norm stable_rank weight_matrices
+    weight_uses
 """.split()
 
 
