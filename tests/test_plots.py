@@ -10,6 +10,8 @@ from keras_lowrank import as_measures
 from keras_lowrank import distance_to_rank
 from keras_lowrank.plots import certificate_curve
 from keras_lowrank.plots import certified_ranks
+from keras_lowrank.plots import data
+from keras_lowrank.plots import draw
 from keras_lowrank.plots import draw_panels
 from keras_lowrank.plots import measure_curves
 from keras_lowrank.plots import spectrum_overlay
@@ -185,6 +187,12 @@ class TestCertificateCurve:
         lines = self.lines(spectrum, WINDOW)
         assert lines["measured distance"].y.size == 0
         assert ("measured" in lines) == (value == 0)
+
+
+def test_every_mark_has_a_look_and_no_other_is_taken():
+    assert set(draw._MARKS) == set(data.MARKS)
+    with pytest.raises(ValueError, match=r"one of .*Received: mark='x'"):
+        data.Line("some", np.ones(1), np.ones(1), mark="x")
 
 
 class TestDrawing:

@@ -8,6 +8,8 @@ import numpy as np
 from keras_lowrank.measures import as_measure
 from keras_lowrank.records import Recording
 
+MARKS = ("measured", "certified", "vacuous", "closed form", "beyond")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Line:
@@ -22,6 +24,9 @@ class Line:
             `"measured"`, `"certified"`, `"vacuous"`, `"closed form"`, or
             `"beyond"` for one that lies outside of the axes. A line joins
             them by default.
+
+    Raises:
+        ValueError: for an unknown mark.
     """
 
     label: str
@@ -29,6 +34,13 @@ class Line:
     y: np.ndarray
     faint: bool = False
     mark: str = ""
+
+    def __post_init__(self):
+        if self.mark and self.mark not in MARKS:
+            raise ValueError(
+                f"`mark` must be one of {MARKS}, or empty for a line. "
+                f"Received: mark={self.mark!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +56,7 @@ class Panel:
         caption: String with the definition of what is drawn.
         rows: Tuple of strings, names of the heights 0, 1, ... from the top, in
             place of a vertical axis of numbers.
-        remarks: Tuple of strings, one at the right of each row.
+        remarks: Tuple of strings, one at the right of each row, or none.
     """
 
     title: str

@@ -55,8 +55,10 @@ def draw_panels(panels: Sequence[Panel], title: str = ""):
             "Figures need Matplotlib. Install it with "
             '`pip install "keras-lowrank[plots]"`.'
         ) from error
-    widths, heights = zip(*map(_size, panels), strict=True)
-    figure = Figure(figsize=(sum(widths), max(heights)), layout="constrained")
+    sizes = [_size(panel) for panel in panels]
+    width = sum(width for width, _ in sizes)
+    height = max((height for _, height in sizes), default=0)
+    figure = Figure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(title)
     for axes, panel in zip(
