@@ -201,7 +201,9 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
         model.compile(optimizer, "mse")
         x = np.ones((8, 4), "float32")
         tracker = kl.RankTracker(run_dir={str(tmp_path)!r})
-        model.fit(x, x[:, :3], epochs=2, verbose=0, callbacks=[tracker])
+        theory = kl.TheoryTracker()
+        callbacks = [tracker, theory]
+        model.fit(x, x[:, :3], epochs=2, verbose=0, callbacks=callbacks)
         tracker.summary(print_fn=lambda text: None)
         kl.explain_weight_decay(model).render()
         kl.rank_report(model).render()
@@ -209,6 +211,7 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
         for call in (
             tracker.to_frame,
             lambda: kl.RankTracker(tensorboard="events"),
+            theory.plot,
         ):
             try:
                 call()
@@ -218,8 +221,9 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
     """
     epochs, messages = run(script, *EXTRAS, *others)
     assert epochs == [0, 1, 2]
-    frame, events = messages
+    frame, events, figure = messages
     assert 'pip install "keras-lowrank[plots]"' in frame
+    assert 'pip install "keras-lowrank[plots]"' in figure
     assert 'pip install "keras-lowrank[tensorboard]"' in events
 
 
