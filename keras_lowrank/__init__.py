@@ -5,6 +5,7 @@ from keras_lowrank.baselines import initial_spectra
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import TheoryTracker
 from keras_lowrank.callbacks import log_spaced
+from keras_lowrank.channels import dead_channels
 from keras_lowrank.decay import DecayedOptimizer
 from keras_lowrank.decay import TorchSGD
 from keras_lowrank.decay import WeightDecay

@@ -31,7 +31,8 @@ FLOORS = {
     "gradients": 4,
     "decay": 4,
     "plots": 4,
-    "report": 4,
+    "channels": 4,
+    "report": 5,
     "callbacks": 5,
     "experiments": 6,
     "cli": 7,
@@ -43,12 +44,13 @@ PUBLIC = """
     RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses
     WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
     as_measures closed_form_rank condition_number convert_weight_decay
-    decay_clock distance_to_rank effective_rank energy_rank epsilon_rank
-    explain_weight_decay frobenius_norm gradient_spectra initial_baseline
-    initial_spectra log_spaced marchenko_pastur_count nuclear_norm
-    numerical_rank open_run participation_ratio rank_report
-    register_matricization register_uses schatten_norm spectral_gap
-    spectral_norm stable_rank weight_matrices weight_uses
+    dead_channels decay_clock distance_to_rank effective_rank
+    energy_rank epsilon_rank explain_weight_decay frobenius_norm
+    gradient_spectra initial_baseline initial_spectra log_spaced
+    marchenko_pastur_count nuclear_norm numerical_rank open_run
+    participation_ratio rank_report register_matricization register_uses
+    schatten_norm spectral_gap spectral_norm stable_rank weight_matrices
+    weight_uses
 """.split()
 
 
@@ -199,7 +201,9 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
         model.compile(optimizer, "mse")
         x = np.ones((8, 4), "float32")
         tracker = kl.RankTracker(run_dir={str(tmp_path)!r})
-        model.fit(x, x[:, :3], epochs=2, verbose=0, callbacks=[tracker])
+        theory = kl.TheoryTracker()
+        callbacks = [tracker, theory]
+        model.fit(x, x[:, :3], epochs=2, verbose=0, callbacks=callbacks)
         tracker.summary(print_fn=lambda text: None)
         kl.explain_weight_decay(model).render()
         kl.rank_report(model).render()
@@ -207,6 +211,7 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
         for call in (
             tracker.to_frame,
             lambda: kl.RankTracker(tensorboard="events"),
+            theory.plot,
         ):
             try:
                 call()
@@ -216,8 +221,9 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
     """
     epochs, messages = run(script, *EXTRAS, *others)
     assert epochs == [0, 1, 2]
-    frame, events = messages
+    frame, events, figure = messages
     assert 'pip install "keras-lowrank[plots]"' in frame
+    assert 'pip install "keras-lowrank[plots]"' in figure
     assert 'pip install "keras-lowrank[tensorboard]"' in events
 
 

@@ -1,10 +1,17 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from keras_lowrank import Spectrum
+from keras_lowrank import Window
 from keras_lowrank import as_measures
+from keras_lowrank import distance_to_rank
+from keras_lowrank.plots import certificate_curve
+from keras_lowrank.plots import certified_ranks
+from keras_lowrank.plots import data
+from keras_lowrank.plots import draw
 from keras_lowrank.plots import draw_panels
 from keras_lowrank.plots import measure_curves
 from keras_lowrank.plots import spectrum_overlay
@@ -78,6 +85,116 @@ class TestData:
         assert math.isnan(measure_curves({"b": broken}, "rank").lines[0].y[1])
 
 
+def certified(weight, measured, rank, full=24, bound=None, vacuous=False):
+    return {
+        "weight": weight,
+        "measured": measured,
+        "certified": rank,
+        "closed_form": bound,
+        "full": full,
+        "vacuous": vacuous,
+    }
+
+
+ROWS = [
+    certified("first/kernel", 6, 12, bound=18.0),
+    certified("conv/kernel", 30, 60, full=60, bound=1e4, vacuous=True),
+    certified("dead/kernel", 0, 24, vacuous=True),
+    certified("blown/up", math.nan, 24, bound=math.inf, vacuous=True),
+]
+WINDOW = Window.of_past(
+    [1.0, 0.5, 0.4, 1e-9, 1e-12], [2, 2, 2, 2], 1, shape=(8, 10)
+)
+
+
+class TestCertifiedRanks:
+    panel = certified_ranks(ROWS, tolerance=0.3)
+    places = {
+        line.mark or "full": list(
+            zip(line.x.tolist(), line.y.tolist(), strict=True)
+        )
+        for line in panel.lines
+    }
+
+    def test_ranks_are_shares_of_the_largest_possible(self):
+        assert self.places["measured"] == [(0.25, 0), (0.5, 1), (0, 2)]
+        assert self.places["certified"] == [(0.5, 0)]
+        assert self.places["full"] == [(1, -0.5), (1, 3.5)]
+
+    def test_what_is_vacuous_is_no_certificate(self):
+        assert self.places["vacuous"] == [(1, 1), (1, 2), (1, 3)]
+        vacuous = [row["vacuous"] for row in ROWS]
+        assert ["vacuous" in text for text in self.panel.remarks] == vacuous
+
+    def test_bounds_above_are_drawn_at_the_edge_and_say_so(self):
+        assert self.places["closed form"] == [(0.75, 0)]
+        assert self.places["beyond"] == [(1, 1), (1, 3)]
+        labels = {line.mark: line.label for line in self.panel.lines}
+        assert labels["beyond"] == "Theorem 3.3, above min(m, n)"
+
+    def test_rows_have_names_and_numbers(self):
+        assert self.panel.rows == tuple(row["weight"] for row in ROWS)
+        assert self.panel.remarks == (
+            "6 of 24, certified 12",
+            "30 of 60, vacuous",
+            "collapsed, vacuous",
+            "not finite, vacuous",
+        )
+        assert "epsilon_rank(tolerance=0.3)" in self.panel.caption
+
+
+class TestCertificateCurve:
+    spectrum = Spectrum(0.1 ** np.arange(8.0), (8, 10), resolution=2e-5)
+
+    def lines(self, spectrum, window, tolerance=0.45):
+        panel = certificate_curve(spectrum, window, tolerance, "dense/kernel")
+        assert panel.log_y and panel.title == "Lemma 3.2 on dense/kernel"
+        return {line.mark or line.label: line for line in panel.lines}
+
+    def test_both_sides_of_the_lemma(self):
+        lines = self.lines(self.spectrum, WINDOW)
+        measured = lines["measured distance"]
+        for rank, distance in zip(measured.x[:5], measured.y[:5], strict=True):
+            assert distance == distance_to_rank(self.spectrum, rank)
+        bound = lines["bound of Lemma 3.2"]
+        assert bound.x.tolist() == [0, 2, 4]
+        assert bound.y.tolist() == [1.0, 0.5, 0.4]
+        assert lines["tolerance 0.45"].faint
+
+    def test_distances_that_are_not_resolved_are_cut_off(self):
+        measured = self.lines(self.spectrum, WINDOW)["measured distance"]
+        assert measured.x.tolist() == list(range(6))
+        floor = 2e-5 / np.linalg.norm(self.spectrum.values)
+        assert measured.y[-1] == floor < measured.y[-2]
+
+    def test_ranks_at_the_tolerance(self):
+        lines = self.lines(self.spectrum, WINDOW)
+        measured, certificate = lines["measured"], lines["certified"]
+        assert (measured.x, measured.label) == ([1], "measured rank 1")
+        assert (certificate.x, certificate.label) == ([4], "certified rank 4")
+        assert measured.y == certificate.y == [0.45]
+
+    @pytest.mark.parametrize("window", [None, WINDOW], ids=["none", "past"])
+    def test_vacuous(self, window):
+        lines = self.lines(self.spectrum, window, tolerance=1e-10)
+        assert "certified" not in lines
+        assert lines["vacuous"].x == [8]
+        assert ("bound of Lemma 3.2" in lines) == (window is not None)
+
+    @pytest.mark.parametrize("value", [0.0, math.nan], ids=["zero", "nan"])
+    def test_what_is_no_matrix_of_a_rank(self, value):
+        spectrum = Spectrum(np.full(8, value), (8, 10))
+        lines = self.lines(spectrum, WINDOW)
+        assert lines["measured distance"].y.size == 0
+        assert ("measured" in lines) == (value == 0)
+
+
+def test_every_mark_has_a_look_and_no_other_is_taken():
+    assert set(draw._MARKS) == set(data.MARKS)
+    with pytest.raises(ValueError, match=r"one of .*Received: mark='x'"):
+        data.Line("some", np.ones(1), np.ones(1), mark="x")
+
+
 class TestDrawing:
     def test_a_figure_shows_every_line(self, tmp_path):
         panels = [
@@ -104,6 +221,46 @@ class TestDrawing:
             for line in figure.axes[0].get_lines()
         }
         assert len(looks) == 6
+
+    @pytest.mark.parametrize("count", [1, 30])
+    def test_rows_do_not_overlap(self, count):
+        names = [f"{'encoder/block/' * 4}{i}/kernel" for i in range(count)]
+        rows = [
+            certified(name, 6, 24 if i % 2 else 12, bound=1e4, vacuous=i % 2)
+            for i, name in enumerate(names)
+        ]
+        figure = draw_panels([certified_ranks(rows, 0.1)])
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first at the top
+        ticks = axes.get_yticklabels()
+        assert [tick.get_text() for tick in ticks] == names
+        remarks = [text for text in axes.texts if " of 24, " in text.get_text()]
+        for column in (ticks, remarks):
+            assert len(column) == count
+            boxes = [text.get_window_extent() for text in column]
+            for upper, lower in itertools.pairwise(boxes):
+                assert upper.y0 > lower.y1
+            for box in boxes:
+                assert 0 <= box.x0 and box.x1 <= figure.bbox.x1
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y1 < axes.xaxis.label.get_window_extent().y0
+        assert legend.y0 >= 0
+
+    def test_the_curve_and_its_ranks(self):
+        spectrum = TestCertificateCurve.spectrum
+        panel = certificate_curve(spectrum, WINDOW, 0.45)
+        (axes,) = draw_panels([panel]).axes
+        looks = {
+            line.get_label(): (line.get_color(), line.get_marker())
+            for line in axes.get_lines()
+        }
+        distance, bound = (
+            looks[name][0]
+            for name in ("measured distance", "bound of Lemma 3.2")
+        )
+        assert looks["measured rank 1"] == (distance, "o")
+        assert looks["certified rank 4"] == (bound, "D")
 
     def test_pyplot_and_its_state_are_left_alone(self):
         from matplotlib import pyplot

@@ -251,6 +251,51 @@ class TestRanks:
         assert report["kernel"]["reason"] == "empty: no entries"
 
 
+class TestDeadChannels:
+    def model(self):
+        net = keras.Sequential(
+            [
+                keras.Input((40,)),
+                layers.Dense(100, name="first"),
+                layers.BatchNormalization(name="norm"),
+                layers.Dense(3, name="last"),
+            ]
+        )
+        kernel = np.random.default_rng(0).normal(size=(40, 100))
+        kernel[:, 30:] = 0
+        net.get_layer("first").kernel.assign(kernel)
+        return net
+
+    def test_a_rank_of_30_is_told_from_70_dead_channels(self):
+        report = rank_report(self.model())
+        assert report["first/kernel"]["rank"] == 30
+        assert report["first/kernel"]["dead"] == "70 of 100 outputs"
+        assert report["last/kernel"]["dead"] is None
+        text = report.render(130)
+        assert "dead: 70 of 100 outputs" in text
+        assert "dead_channels(threshold=1e-06)" in text
+        assert "70 of 100 outputs" in report._repr_html_()
+        row = json.loads(report.to_json())["rows"][0]
+        assert row["dead"] == "70 of 100 outputs"
+
+    def test_those_that_a_normalization_silences(self):
+        net = self.model()
+        net.get_layer("norm").gamma.assign(np.arange(100) % 2)
+        report = rank_report(net)
+        assert report["first/kernel"]["dead"] == "85 of 100 outputs"
+
+    def test_nothing_is_said_where_all_live(self, model):
+        report = rank_report(model, views="both")
+        assert {row["dead"] for row in report.measured} == {None}
+        assert "dead" not in report.render(200) + report._repr_html_()
+
+    @pytest.mark.parametrize("value", [0, math.nan], ids=["zero", "nan"])
+    def test_what_collapsed_or_is_not_finite_says_that(self, value):
+        report = rank_report(dense(np.full((4, 3), value)))
+        assert report["kernel"]["dead"] is None
+        assert "dead" not in report.render(100)
+
+
 class TestArguments:
     def test_measures(self, model):
         def tail(spectrum):

@@ -209,6 +209,28 @@ class TestWindow:
         assert tracker.windows["second/kernel"].back.max() == 14
 
 
+def fit_to_certify():
+    """A network of which one matrix is certified, and a convolution is not."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 4)),
+            layers.Conv1D(5, 2, name="conv"),
+            layers.Flatten(),
+            dense(24, 25, 1, name="only"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 6, 4)).astype("float32")
+    y = rng.normal(size=(60, 24)).astype("float32") * 30
+    optimizer = WeightDecay(8.0, convention="torch").wrap(
+        keras.optimizers.SGD(0.02)
+    )
+    model.compile(optimizer, "mse")
+    tracker = TheoryTracker(0.5)
+    model.fit(x, y, batch_size=1, epochs=2, verbose=0, callbacks=[tracker])
+    return model, tracker
+
+
 class TestTable:
     def test_a_certificate_that_holds(self):
         optimizer = WeightDecay(8.0, convention="torch").wrap(
@@ -313,6 +335,85 @@ class TestTable:
         rows = {row["weight"]: row for row in tracker.table().rows}
         assert rows["first/kernel"]["verdict"] == "vacuous: it is not trained"
         assert set(tracker.windows) == {"second/kernel", "last/kernel"}
+
+    def test_a_norm_that_is_lost(self):
+        """Its square is below the least float32."""
+        model = make_model()
+        kernel = model.get_layer("second").kernel
+        kernel.assign(1e-30 * np.ones(kernel.shape))
+        model.get_layer("last").kernel.assign(np.zeros((30, 3)))
+        model.get_layer("last").trainable = False
+        tracker = TheoryTracker(0.1)
+        fit(keras.optimizers.SGD(0.1, weight_decay=0.1), tracker, model)
+        rows = {row["weight"]: row for row in tracker.table().rows}
+        verdict = rows["second/kernel"]["verdict"]
+        assert verdict.startswith("vacuous: its norm is too small")
+
+    def test_stopped_by_a_callback_that_comes_after(self):
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                self.model.stop_training = True
+
+        tracker = TheoryTracker(0.5)
+        model, _ = fit(
+            OPTIMIZERS["plain"][0](0.1), tracker, callbacks=[Stop()], epochs=9
+        )
+        assert {item["epoch"] for item in tracker.history} == {1}
+        matrices = weight_matrices(model)
+        measured = [row["measured"] for row in tracker.table().rows]
+        assert measured == [epsilon_rank(m.spectrum(), 0.5) for m in matrices]
+
+
+class TestPlot:
+    def test_the_table_as_a_picture(self, tmp_path):
+        _, tracker = fit_to_certify()
+        conv, only = tracker.table().rows
+        assert conv["vacuous"] and not only["vacuous"]
+        figure = tracker.plot()
+        (axes,) = figure.axes
+        names = [tick.get_text() for tick in axes.get_yticklabels()]
+        assert names == ["conv/kernel", "only/kernel"]
+        drawn = {line.get_label(): line for line in axes.get_lines()}
+        assert drawn["vacuous: nothing certified"].get_ydata() == [0]
+        certified = drawn["certified"]
+        assert certified.get_ydata() == [1]
+        assert certified.get_xdata() == [only["certified"] / 24]
+        figure.savefig(tmp_path / "certificates.png")
+        assert (tmp_path / "certificates.png").stat().st_size > 10_000
+
+    def test_the_lemma_on_one_matrix(self):
+        model, tracker = fit_to_certify()
+        spectrum = weight_matrices(model)["only/kernel"].spectrum()
+        np.testing.assert_array_equal(
+            tracker.spectra["only/kernel"].values, spectrum.values
+        )
+        (axes,) = tracker.plot("only/kernel").axes
+        drawn = {line.get_label(): line for line in axes.get_lines()}
+        bound = drawn["bound of Lemma 3.2"]
+        window = tracker.windows["only/kernel"]
+        assert bound.get_xdata().tolist() == window.budgets.tolist()
+        measured = drawn["measured distance"]
+        above = dict(zip(*bound.get_data(), strict=True))
+        for rank, distance in zip(*measured.get_data(), strict=True):
+            assert distance <= above.get(rank, 1.0) * (1 + 1e-5)
+        rank = tracker.table().rows[1]["certified"]
+        assert f"certified rank {rank}" in drawn
+
+    def test_a_matrix_without_a_window(self):
+        _, tracker = fit_to_certify()
+        (axes,) = tracker.plot("conv/kernel").axes
+        labels = [line.get_label() for line in axes.get_lines()]
+        assert "vacuous: nothing certified" in labels
+        assert "bound of Lemma 3.2" not in labels
+
+    def test_before_fit(self):
+        with pytest.raises(ValueError, match=r"nothing to draw.*Give it to"):
+            TheoryTracker().plot()
+
+    def test_an_unknown_name(self):
+        _, tracker = fit_to_certify()
+        with pytest.raises(ValueError, match=r"'only'.*Names: .*only/kernel"):
+            tracker.plot("only")
 
 
 class TestCitizenship:

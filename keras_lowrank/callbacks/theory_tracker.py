@@ -17,6 +17,10 @@ from keras_lowrank.callbacks.watched import watch
 from keras_lowrank.callbacks.watched import window_of
 from keras_lowrank.decay import DecayedOptimizer
 from keras_lowrank.decay import updater
+from keras_lowrank.plots import certificate_curve
+from keras_lowrank.plots import certified_ranks
+from keras_lowrank.plots import draw_panels
+from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.tables import Column
 from keras_lowrank.tables import KerasLowrankWarning
 from keras_lowrank.tables import Table
@@ -56,6 +60,8 @@ class TheoryTracker(keras.callbacks.Callback):
     Attributes:
         windows: Dict from weight matrices to the `Window` before the last
             epoch ended.
+        spectra: Dict from weight matrices to the `Spectrum` at the end of the
+            last epoch.
         history: List of dicts, one per epoch and weight matrix, with `epoch`,
             `weight`, `certified_rank`, `steps`, `remainder`, `vacuous`.
 
@@ -65,6 +71,7 @@ class TheoryTracker(keras.callbacks.Callback):
     theory = TheoryTracker(tolerance=0.3)
     model.fit(x, y, batch_size=2, epochs=20, callbacks=[theory])
     theory.summary()
+    theory.plot().savefig("certificates.png")
     ```
 
     Reference:
@@ -85,6 +92,7 @@ class TheoryTracker(keras.callbacks.Callback):
 
     def _reset(self):
         self.windows: dict[str, Window] = {}
+        self.spectra: dict[str, Spectrum] = {}
         self.history: list[dict[str, Any]] = []
         self._rows: list[dict[str, Any]] = []
         self._log = None
@@ -149,13 +157,17 @@ class TheoryTracker(keras.callbacks.Callback):
             logs["certified_rank_mean"] = float(np.mean(certified))
         last = (self.params or {}).get("epochs") == epoch + 1
         if last or model.stop_training:
-            self._rows = list(self._describe(model))
+            self._describe()
 
     def on_train_end(self, logs=None):
+        model = self.model  # on JAX this brings the weights up to date
+        if self.history and not self._rows:
+            # A callback after this one stopped at the epoch just seen.
+            self._describe()
         if self._log is not None:
             self._log.detach()
             self._log = None
-            self.model.train_function = None  # compiled with the log in it
+            model.train_function = None  # compiled with the log in it
 
     # Reading ----------------------------------------------------------------
 
@@ -163,7 +175,7 @@ class TheoryTracker(keras.callbacks.Callback):
         """Each weight matrix: measured rank beside what is certified of it.
 
         Rows have `weight`, `shape`, `uses`, `measured`, `certified`,
-        `closed_form`, `full` and `verdict`.
+        `closed_form`, `full`, `vacuous` and `verdict`.
         """
         columns = [
             Column("weight", "Weight"),
@@ -195,6 +207,44 @@ class TheoryTracker(keras.callbacks.Callback):
             print_fn: Function called with the text, `print` by default.
         """
         self.table().print(line_length=line_length, print_fn=print_fn)
+
+    def plot(self, weight: str | None = None):
+        """Draw the table of the last epoch, or the lemma on one matrix.
+
+        Args:
+            weight: String, the name of a weight matrix: both sides of Lemma
+                3.2 for it, rank by rank. By default the measured and the
+                certified rank of every weight matrix.
+
+        Returns:
+            A `matplotlib.figure.Figure`, to be saved with `savefig`. Its data
+            are those of `keras_lowrank.plots.certificate_curve` and
+            `certified_ranks`.
+
+        Raises:
+            ImportError: when Matplotlib is not installed.
+            ValueError: before a `fit` has ended, or for an unknown name.
+        """
+        if not self._rows:
+            raise ValueError(
+                "There is nothing to draw before a `fit` has ended. Received: "
+                "a TheoryTracker without rows. Give it to `fit` in `callbacks` "
+                "first."
+            )
+        if weight is None:
+            return draw_panels([certified_ranks(self._rows, self.tolerance)])
+        if weight not in self.spectra:
+            raise ValueError(
+                "`weight` must be the name of a weight matrix. Received: "
+                f"weight={weight!r}. Names: {list(self.spectra)}."
+            )
+        panel = certificate_curve(
+            self.spectra[weight],
+            self.windows.get(weight),
+            self.tolerance,
+            weight,
+        )
+        return draw_panels([panel])
 
     # Watching ---------------------------------------------------------------
 
@@ -240,21 +290,26 @@ class TheoryTracker(keras.callbacks.Callback):
         full = min(item.matrix.matrix_shape)
         return Certificate(full, 0, math.nan, vacuous=True)
 
-    def _describe(self, model):
-        for item in self._watched:
-            certificate = self._certificate(item)
-            yield {
-                "weight": item.matrix.name,
-                "shape": item.matrix.matrix_shape,
-                "uses": item.uses,
-                "measured": epsilon_rank(
-                    item.matrix.spectrum(), self.tolerance
-                ),
-                "certified": certificate.rank,
-                "closed_form": self._closed_form(item),
-                "full": min(item.matrix.matrix_shape),
-                "verdict": self._verdict(item, certificate),
-            }
+    def _describe(self):
+        self.spectra = {
+            item.matrix.name: item.matrix.spectrum() for item in self._watched
+        }
+        self._rows = [self._row(item) for item in self._watched]
+
+    def _row(self, item: Watched) -> dict[str, Any]:
+        certificate = self._certificate(item)
+        spectrum = self.spectra[item.matrix.name]
+        return {
+            "weight": item.matrix.name,
+            "shape": item.matrix.matrix_shape,
+            "uses": item.uses,
+            "measured": epsilon_rank(spectrum, self.tolerance),
+            "certified": certificate.rank,
+            "closed_form": self._closed_form(item),
+            "full": min(item.matrix.matrix_shape),
+            "vacuous": certificate.vacuous,
+            "verdict": self._verdict(item, certificate),
+        }
 
     def _closed_form(self, item: Watched) -> float | None:
         if item.silence or item.uses is None or self._samples is None:
@@ -284,6 +339,8 @@ class TheoryTracker(keras.callbacks.Callback):
         if decay_lost_in_rounding(rate, item.decay.rate, dtype):
             return "vacuous: the decay is lost in rounding"
         least = np.min(self.windows[item.matrix.name].remainders)
+        if not np.isfinite(least):
+            return "vacuous: its norm is too small, too large or not finite"
         return (
             "vacuous: too much of the past is left, "
             f"{least:.3g} of the norm at best"

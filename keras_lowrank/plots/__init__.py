@@ -1,5 +1,7 @@
-"""Pictures of recordings: data and drawing apart."""
+"""Pictures of recordings and certificates: data and drawing apart."""
 
+from keras_lowrank.plots.certificates import certificate_curve
+from keras_lowrank.plots.certificates import certified_ranks
 from keras_lowrank.plots.data import Line
 from keras_lowrank.plots.data import Panel
 from keras_lowrank.plots.data import measure_curves

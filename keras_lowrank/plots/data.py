@@ -8,22 +8,39 @@ import numpy as np
 from keras_lowrank.measures import as_measure
 from keras_lowrank.records import Recording
 
+MARKS = ("measured", "certified", "vacuous", "closed form", "beyond")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Line:
-    """One labelled line.
+    """One labelled line, or points that no line joins.
 
     Args:
         label: String for the legend.
         x: Array of shape `(n,)`.
         y: Array of shape `(n,)`.
         faint: Boolean, whether it is a reference rather than the subject.
+        mark: String, what points stand for, which gives them their look:
+            `"measured"`, `"certified"`, `"vacuous"`, `"closed form"`, or
+            `"beyond"` for one that lies outside of the axes. A line joins
+            them by default.
+
+    Raises:
+        ValueError: for an unknown mark.
     """
 
     label: str
     x: np.ndarray
     y: np.ndarray
     faint: bool = False
+    mark: str = ""
+
+    def __post_init__(self):
+        if self.mark and self.mark not in MARKS:
+            raise ValueError(
+                f"`mark` must be one of {MARKS}, or empty for a line. "
+                f"Received: mark={self.mark!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +54,9 @@ class Panel:
         lines: Tuple of `Line`.
         log_y: Boolean, whether the vertical axis is logarithmic.
         caption: String with the definition of what is drawn.
+        rows: Tuple of strings, names of the heights 0, 1, ... from the top, in
+            place of a vertical axis of numbers.
+        remarks: Tuple of strings, one at the right of each row, or none.
     """
 
     title: str
@@ -45,6 +65,8 @@ class Panel:
     lines: tuple[Line, ...]
     log_y: bool = False
     caption: str = ""
+    rows: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def measure_curves(runs: Mapping[str, Recording], measure) -> Panel:

@@ -20,6 +20,18 @@ _FAINT: tuple[dict[str, Any], ...] = (
     {"color": "0.6", "linestyle": "-", "linewidth": 1.0},
     {"color": "0.4", "linestyle": ":", "linewidth": 1.0},
 )
+# In the colours of the lines that they belong to. One that lies beyond points
+# there, and its base is at the edge.
+_MARKS: dict[str, dict[str, Any]] = {
+    "measured": {"color": "#0072B2", "marker": "o", "markersize": 5},
+    "certified": {"color": "#D55E00", "marker": "D", "markersize": 8},
+    "vacuous": {"color": "0.55", "marker": "D", "markersize": 8},
+    "closed form": {"color": "#009E73", "marker": "|", "markersize": 12},
+    "beyond": {"color": "#009E73", "marker": 9, "markersize": 7},
+}
+_HOLLOW = ("certified", "vacuous")
+_ROW_HEIGHT = 0.26  # inches
+_LETTER = 0.065  # inches, of the names of rows
 
 
 def draw_panels(panels: Sequence[Panel], title: str = ""):
@@ -43,7 +55,10 @@ def draw_panels(panels: Sequence[Panel], title: str = ""):
             "Figures need Matplotlib. Install it with "
             '`pip install "keras-lowrank[plots]"`.'
         ) from error
-    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    sizes = [_size(panel) for panel in panels]
+    width = sum(width for width, _ in sizes)
+    height = max((height for _, height in sizes), default=0)
+    figure = Figure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(title)
     for axes, panel in zip(
@@ -53,28 +68,83 @@ def draw_panels(panels: Sequence[Panel], title: str = ""):
     return figure
 
 
+def _size(panel: Panel) -> tuple[float, float]:
+    """Width and height of a panel, in inches."""
+    width = max(4.2, _LETTER * 1.5 * len(panel.title))
+    if not panel.rows:
+        return width, 4.2 if _has_marks(panel) else 3.6
+    beside = sum(
+        max(map(len, texts), default=0) for texts in (panel.rows, panel.remarks)
+    )
+    return width + _LETTER * beside, 1.8 + _ROW_HEIGHT * len(panel.rows)
+
+
+def _has_marks(panel: Panel) -> bool:
+    return any(line.mark for line in panel.lines)
+
+
 def _draw(axes, panel: Panel) -> None:
     styles, faint_styles = itertools.cycle(_STYLES), itertools.cycle(_FAINT)
     for line in panel.lines:
-        style = next(faint_styles if line.faint else styles)
+        if line.mark:
+            style = {"linestyle": "none"} | _MARKS[line.mark]
+            if line.mark in _HOLLOW:
+                style |= {"markerfacecolor": "none", "markeredgewidth": 1.5}
+        else:
+            style = next(faint_styles if line.faint else styles)
         axes.plot(line.x, line.y, label=line.label, **style)
     if panel.log_y:
         axes.set_yscale("log")
-    elif panel.lines:
+    elif panel.lines and not panel.rows:
         axes.set_ylim(bottom=0)
+    if panel.lines and all(line.x.dtype.kind == "i" for line in panel.lines):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(panel.title, fontsize=10, pad=16 if panel.caption else 6)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     if panel.caption:
-        axes.text(
-            0.5,
-            1.015,
+        axes.annotate(
             panel.caption,
-            transform=axes.transAxes,
+            (0.5, 1),
+            (0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
             ha="center",
             va="bottom",
             fontsize=6,
             color="0.4",
         )
-    axes.legend(fontsize=8, loc="lower left")
     axes.grid(alpha=0.25)
+    if panel.rows:
+        _draw_rows(axes, panel)
+    if not _has_marks(panel):
+        axes.legend(fontsize=8, loc="lower left")
+        return
+    axes.legend(
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=5,
+        ncols=2,
+        frameon=False,
+    )
+
+
+def _draw_rows(axes, panel: Panel) -> None:
+    """Names at the left of the rows, remarks at their right."""
+    heights = range(len(panel.rows))
+    axes.set_yticks(heights, panel.rows, fontsize=8)
+    axes.set_ylim(len(panel.rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    for height, remark in zip(heights, panel.remarks, strict=False):
+        axes.annotate(
+            remark,
+            (1, height),
+            (6, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color="0.25",
+            annotation_clip=False,
+        )

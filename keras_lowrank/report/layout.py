@@ -87,6 +87,8 @@ def _details(row) -> str:
         details.append(f"of {shape_text(row['shape'])}")
     if row["note"]:
         details.append(row["note"])
+    if row.get("dead"):
+        details.append(f"dead: {row['dead']}")
     if row["status"] != "measured":
         details.append(f"{row['status']}: {row['reason']}")
     return ", ".join(details)

@@ -5,6 +5,8 @@ from typing import Any
 import rich.console
 import rich.text
 
+from keras_lowrank.channels import THRESHOLD
+from keras_lowrank.channels import channel_rows
 from keras_lowrank.measures import as_measures
 from keras_lowrank.report.layout import heading
 from keras_lowrank.report.layout import report_lines
@@ -90,9 +92,13 @@ def rank_report(
     place = {id(variable): i for i, variable in enumerate(model.weights)}
     rows = []
     spectra = matrices.spectra(method)
-    for matrix, spectrum in zip(matrices, spectra, strict=True):
+    channels = channel_rows(model, matrices)
+    for matrix, spectrum, counts in zip(
+        matrices, spectra, channels, strict=True
+    ):
         values = {measure.name: measure(spectrum) for measure in chosen}
         row = _measured_row(matrix, spectrum) | values
+        row["dead"] = _dead(row, counts)
         rows.append({"index": place[id(matrix.variable)]} | row)
     for weight in matrices.skipped:
         row = _skipped_row(weight)
@@ -102,7 +108,7 @@ def rank_report(
         title=_title(model, rows),
         rows=rows,
         measures=chosen,
-        notes=_notes(matrices, chosen),
+        notes=_notes(matrices, chosen, rows),
     )
 
 
@@ -113,7 +119,9 @@ class RankReport(Table):
     `name`, `path`, `layer`, `shape`, `dtype`, `trainable` and `status`:
     `"measured"`, `"collapsed"` for a matrix of zeros, `"not finite"`, or
     `"skipped"`. Measured rows have `matrix_shape` and the measures besides;
-    the others a `reason`. With split views a variable has several rows.
+    the others a `reason`. `dead` says which of the channels of a matrix carry
+    nothing, as `dead_channels` counts them, and is `None` where all do. With
+    split views a variable has several rows.
 
     Args:
         title: String printed above the table.
@@ -135,6 +143,8 @@ class RankReport(Table):
             Column("status"),
             Column("reason"),
         ]
+        if any(row.get("dead") for row in rows):
+            columns.append(Column("dead"))
         super().__init__(title, columns, rows, notes)
 
     @property
@@ -219,8 +229,26 @@ def _title(model, rows) -> str:
     )
 
 
-def _notes(matrices: WeightMatrices, measures) -> list[str]:
+def _dead(row, counts) -> str | None:
+    """Which channels are dead, where others live."""
+    if row["status"] != "measured":
+        return None
+    sides = (
+        (counts["dead_outputs"], counts["outputs"], "outputs"),
+        (counts["dead_inputs"], counts["inputs"], "inputs"),
+    )
+    return (
+        ", ".join(f"{n} of {of} {side}" for n, of, side in sides if n) or None
+    )
+
+
+def _notes(matrices: WeightMatrices, measures, rows) -> list[str]:
     notes = [f"{measure.name}: {measure.definition}" for measure in measures]
+    if any(row.get("dead") for row in rows):
+        notes.append(
+            "dead: channels that carry nothing, "
+            f"dead_channels(threshold={THRESHOLD:g})"
+        )
     if matrices.unbuilt:
         notes.append(
             "Not built, so without variables yet: "

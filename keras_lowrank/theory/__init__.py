@@ -6,6 +6,7 @@ from keras_lowrank.theory.closed_form import closed_form_rank
 from keras_lowrank.theory.closed_form import memory_steps
 from keras_lowrank.theory.closed_form import stationary_distance
 from keras_lowrank.theory.distance import distance_to_rank
+from keras_lowrank.theory.distance import distances_to_ranks
 from keras_lowrank.theory.distance import epsilon_rank
 from keras_lowrank.theory.memory import MOMENTUM_KINDS
 from keras_lowrank.theory.memory import memory

@@ -38,8 +38,8 @@ def distance_to_rank(
     """
     if rank < 0:
         raise ValueError(f"`rank` must be 0 or more. Received: rank={rank}.")
-    tails = _tails(spectrum, norm)
-    return float(tails[min(rank, len(tails) - 1)])
+    distances = distances_to_ranks(spectrum, norm)
+    return float(distances[min(rank, len(distances) - 1)])
 
 
 def epsilon_rank(
@@ -71,14 +71,34 @@ def epsilon_rank(
             "`tolerance` must be from 0 on, and below 1. "
             f"Received: tolerance={tolerance}."
         )
-    tails = _tails(spectrum, norm)
-    if np.isnan(tails).any():
+    distances = distances_to_ranks(spectrum, norm)
+    if np.isnan(distances).any():
         return np.nan
-    return int(np.argmax(tails <= tolerance))
+    return int(np.argmax(distances <= tolerance))
 
 
-def _tails(spectrum: Spectrum, norm: str) -> np.ndarray:
-    """Distances to the ranks 0 to `min(m, n)`."""
+def distances_to_ranks(
+    spectrum: Spectrum, norm: str = "frobenius"
+) -> np.ndarray:
+    """`distance_to_rank` of every rank at once, the curve of a matrix.
+
+    Args:
+        spectrum: `Spectrum` of `W`, of shape `(m, n)`.
+        norm: As for `distance_to_rank`.
+
+    Returns:
+        Float64 array of shape `(k + 1,)`, for the ranks from 0 to `k`, the
+        number of values; NaN where the matrix is not finite.
+
+    Raises:
+        ValueError: for an unknown norm.
+
+    Example:
+
+    >>> spectrum = Spectrum(np.array([2.0, 1.0, 1.0]), shape=(3, 5))
+    >>> distances_to_ranks(spectrum, "spectral")
+    array([1. , 0.5, 0.5, 0. ])
+    """
     if norm not in NORMS:
         raise ValueError(f"`norm` must be one of {NORMS}. Received: {norm!r}.")
     values = np.asarray(spectrum.values, np.float64)
