@@ -1,5 +1,6 @@
 """What a run needs to go on after it was killed."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -72,22 +73,43 @@ def read_checkpoint(run_dir: pathlib.Path) -> Checkpoint | None:
     Raises:
         ValueError: when the file is damaged.
     """
+    with _opened(run_dir) as file:
+        if file is None:
+            return None
+        state = [
+            file[f"variable_{index}"] for index in range(len(file.files) - 1)
+        ]
+        return Checkpoint(state=state, **_header(file))
+
+
+def checkpoint_epoch(run_dir: pathlib.Path) -> int:
+    """Epochs complete in the last checkpoint of a run, 0 where there is none.
+
+    Raises:
+        ValueError: when the file is damaged.
+    """
+    with _opened(run_dir) as file:
+        return 0 if file is None else _header(file)["epoch"]
+
+
+@contextlib.contextmanager
+def _opened(run_dir: pathlib.Path):
     path = run_dir / FILE_NAME
     if not path.exists():
-        return None
+        yield None
+        return
     try:
         with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            state = [
-                file[f"variable_{index}"]
-                for index in range(len(file.files) - 1)
-            ]
+            yield file
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"The checkpoint '{path}' cannot be read: {error}. Move it away "
             "to train from the start; the records stay."
         ) from error
-    return Checkpoint(state=state, **header)
+
+
+def _header(file) -> dict[str, Any]:
+    return json.loads(str(file["header"]))
 
 
 def remove_checkpoint(run_dir: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import keras
 
 from keras_lowrank.experiments import runs
-from keras_lowrank.experiments.checkpoint import read_checkpoint
+from keras_lowrank.experiments.checkpoint import checkpoint_epoch
 from keras_lowrank.experiments.run import Report
 from keras_lowrank.experiments.run import load_data
 from keras_lowrank.experiments.run import run
@@ -112,8 +112,7 @@ def _programs(specs, found, vectorize, load) -> list[list[ExperimentSpec]]:
         if spec.data not in samples:
             samples[spec.data] = len(load(spec.data).x_train)
         # Runs that a kill left at different epochs cannot go on together.
-        checkpoint = read_checkpoint(found[spec].run_dir)
-        epoch = checkpoint.epoch if checkpoint else 0
+        epoch = checkpoint_epoch(found[spec].run_dir)
         program = program_of(spec, samples[spec.data])
         groups.setdefault((program, epoch), []).append(spec)
     return list(groups.values())
