@@ -1,9 +1,9 @@
 """The program that trains many small networks at once, on JAX.
 
 Small networks leave a machine idle between their steps. Here the state of
-every run is stacked along a first axis, the step of Keras' stateless API is
-mapped over it, an epoch is one compiled loop, and the runs are spread over
-the devices of JAX. On a CPU those are as many as the process was told to
+every run is stacked along a first axis, an epoch of Keras' stateless API is
+one compiled loop that is mapped over it, and the runs are spread over the
+devices of JAX. On a CPU those are as many as the process was told to
 make of it (`jax.config.update("jax_num_cpu_devices", n)` before JAX is
 used); the command `keras-lowrank` makes one of each core.
 """
@@ -122,32 +122,43 @@ class Program:
         import jax
 
         def epoch(state, batches, rates, weight_decay, x, y):
-            def step(carry, now):
-                state, sums = carry
-                indices, learning_rate = now
-                given = {
-                    "learning_rate": learning_rate,
-                    "weight_decay": weight_decay,
-                }
-                # Also where all runs see one batch: XLA on a CPU took half as
-                # long again to multiply many matrices with a shared one.
-                state, more = jax.vmap(self._step)(
-                    state, given, x[indices], y[indices]
-                )
-                return (state, sums + more), None
+            def one_run(state, batches, rates, weight_decay):
+                def step(carry, now):
+                    state, sums = carry
+                    indices, learning_rate = now
+                    given = {
+                        "learning_rate": learning_rate,
+                        "weight_decay": weight_decay,
+                    }
+                    state, more = self._step(
+                        state, given, x[indices], y[indices]
+                    )
+                    return (state, sums + more), None
 
-            steps_first = functools.partial(jax.numpy.moveaxis, source=1)
-            (state, sums), _ = jax.lax.scan(
-                step,
-                (state, jax.numpy.zeros_like(rates, shape=(len(rates), 2))),
-                (
-                    steps_first(batches, destination=0),
-                    steps_first(rates, destination=0),
-                ),
-            )
-            return state, sums
+                sums = jax.numpy.zeros_like(rates, shape=2)
+                (state, sums), _ = jax.lax.scan(
+                    step, (state, sums), (batches, rates)
+                )
+                return state, sums
+
+            return self._each_run(one_run)(state, batches, rates, weight_decay)
 
         return self._over_runs(epoch, 4, donate_argnums=0)
+
+    def _each_run(self, function):
+        """Map a function over the runs of a device.
+
+        A GPU has room for the steps of all at once. The cache of a CPU core
+        has room for the weights of one, so that there an epoch of one run
+        comes after that of another.
+        """
+        import jax
+
+        if self.mesh.devices[0].platform != "cpu":
+            return jax.vmap(function)
+        return lambda *arguments: jax.lax.map(
+            lambda argument: function(*argument), arguments
+        )
 
     def _step(self, state, given, x, y):
         import jax
