@@ -20,6 +20,7 @@ from keras_lowrank.experiments import runs_table
 from keras_lowrank.experiments import summary
 from keras_lowrank.experiments import sweep
 from keras_lowrank.experiments.checkpoint import read_checkpoint
+from keras_lowrank.experiments.program import Program
 from keras_lowrank.experiments.run import load_data
 from keras_lowrank.experiments.runs import training
 from keras_lowrank.experiments.training import build_model
@@ -397,6 +398,18 @@ class TestVectorized:
         together = run_all(specs, tmp_path / "together", vectorize=True)
         alone = run_all(specs, tmp_path / "alone", vectorize=False, workers=1)
         for one, two in zip(together, alone, strict=True):
+            assert difference(one, two) < 1e-5
+
+    def test_stepped_together_as_on_a_gpu(self, tmp_path, monkeypatch):
+        import jax
+
+        specs = sweep(spec(), weight_decay=[0.01, 0.02], seed=[0, 1])
+        after_another = run_all(specs, tmp_path / "one", vectorize=True)
+        monkeypatch.setattr(
+            Program, "_each_run", lambda self, function: jax.vmap(function)
+        )
+        together = run_all(specs, tmp_path / "two", vectorize=True)
+        for one, two in zip(after_another, together, strict=True):
             assert difference(one, two) < 1e-5
 
     def test_starts_share_a_program(self, tmp_path):

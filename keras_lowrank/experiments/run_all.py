@@ -33,10 +33,11 @@ def run_all(
 ) -> list[Run]:
     """Train many specs, as fast as the backend and the machine allow.
 
-    On JAX, runs that differ only in learning rates, weight decay and seed
-    train in one program. Elsewhere, and where `vectorize=False`, each run has
-    a process of its own. Either way the records are those of `run`, runs that
-    are complete are not trained again, and those that were killed go on.
+    On JAX, runs that differ only in learning rates, weight decay, seed and
+    initial weights train in one program. Elsewhere, and where
+    `vectorize=False`, each run has a process of its own. Either way the
+    records are those of `run`, runs that are complete are not trained again,
+    and those that were killed go on.
 
     Args:
         specs: Iterable of `ExperimentSpec`.
