@@ -91,6 +91,7 @@ class Table:
             title_style="bold",
             box=rich.box.HORIZONTALS,
             pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for index, column in enumerate(self.columns):
             table.add_column(

@@ -674,7 +674,7 @@ class TestOutput:
         assert first["rank"] == 71.0
         assert first["rank paper"] == 69.0
         assert first["difference"] == pytest.approx(2.0)
-        assert first["interval"] == "70.0 to 72.0"
+        assert first["interval"] == "70.0-72.0"
         assert first["train paper"] == 0.966
         text = made.render()
         assert "+2.0" in text and "range of 2 seeds" in text

@@ -338,7 +338,7 @@ OPTIMIZERS = Figure(
             skip={"decay_per_step": 0.0},
         ),
     ),
-    also=("stable_rank", "effective_rank"),
+    also=("stable_rank",),
     ours=True,
     notes=(
         "Decay is decoupled, so Adam with it is AdamW. Lemma 3.1 holds for "

@@ -48,7 +48,7 @@ def points_table(study: Study) -> Table:
         columns.append(Column(f"{name} paper", "\npaper", _fixed(digits)))
         if name == "rank":
             columns.append(Column("difference", "Differ-\nence", _signed))
-    columns.append(Column("state", "State"))
+    columns.append(Column("state", "State", _without_reason))
     shown = [
         column
         for column in columns
@@ -62,6 +62,7 @@ def points_table(study: Study) -> Table:
         f"rank = {measure.definition}, mean over the weight matrices, of the "
         "runs that did not collapse",
         *(f"Interval: {kind}" for kind in kinds),
+        *(f"{label(p.key)}: {p.state}" for p in study.points if p.state),
     ]
     return Table(f"{figure.name}, {study.size}", shown, rows, notes)
 
@@ -78,9 +79,9 @@ def _row(point: Point, names: Sequence[str]) -> dict[str, Any]:
         interval = estimate.interval
         low, high = interval or (None, None)
         found[f"{name} low"], found[f"{name} high"] = low, high
-    if found["rank low"] is not None:
-        found["interval"] = f"{found['rank low']:.1f} to "
-        found["interval"] += f"{found['rank high']:.1f}"
+    low, high = found["rank low"], found["rank high"]
+    if low is not None:
+        found["interval"] = f"{low:.1f}-{high:.1f}"
     if point.reference and point.collapsed_in_paper:
         found["state"] = "; ".join(
             filter(None, (found["state"], "collapsed in the paper"))
@@ -170,6 +171,11 @@ def to_csv(table: Table) -> str:
     writer.writeheader()
     writer.writerows(plain(row) for row in table.rows)
     return buffer.getvalue()
+
+
+def _without_reason(state: str) -> str:
+    """Whether a point collapsed; why stands below the table."""
+    return "; ".join(part.split(":")[0] for part in state.split("; "))
 
 
 def _fixed(digits: int):
