@@ -16,6 +16,7 @@ from typing import Any
 import tomli_w
 
 from keras_lowrank.callbacks import as_schedule
+from keras_lowrank.decay import WeightDecay
 from keras_lowrank.decay import convert_weight_decay
 from keras_lowrank.experiments.choice import Choice
 from keras_lowrank.experiments.plan import MILESTONE_UNITS
@@ -188,6 +189,16 @@ class ExperimentSpec:
         name = next(name for name in STOPS if getattr(self, name) is not None)
         return name, getattr(self, name)
 
+    @property
+    def decay(self) -> WeightDecay:
+        """The weight decay, with its convention, coupling and coverage."""
+        return WeightDecay(
+            self.weight_decay,
+            convention=self.decay_convention,
+            coupling=self.decay_coupling,
+            covers=self.decay_covers,
+        )
+
     def plan(self, samples: int) -> Plan:
         """Epochs, steps and learning rates for a number of training samples.
 
@@ -205,9 +216,7 @@ class ExperimentSpec:
             milestones=self.milestones,
             milestone_unit=self.milestone_unit,
             stop=self.stop,
-            weight_decay=convert_weight_decay(
-                self.weight_decay, self.decay_convention, "torch"
-            ),
+            weight_decay=self.decay.rate_in("torch"),
         )
 
     def replace(self, **changes) -> "ExperimentSpec":

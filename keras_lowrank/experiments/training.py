@@ -9,7 +9,6 @@ from keras import ops
 
 from keras_lowrank.decay import DecayedOptimizer
 from keras_lowrank.decay import TorchSGD
-from keras_lowrank.decay import WeightDecay
 from keras_lowrank.experiments import models
 from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.plan import Plan
@@ -46,14 +45,8 @@ def build_model(
     )
     if learning_rate is None:
         learning_rate = _schedule(spec.plan(len(data.x_train)))
-    decay = WeightDecay(
-        spec.weight_decay,
-        convention=spec.decay_convention,
-        coupling=spec.decay_coupling,
-        covers=spec.decay_covers,
-    )
     model.compile(
-        decay.wrap(make_optimizer(spec, learning_rate)),
+        spec.decay.wrap(make_optimizer(spec, learning_rate)),
         make_loss(spec.loss),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

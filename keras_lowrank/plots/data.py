@@ -80,13 +80,10 @@ def measure_curves(runs: Mapping[str, Recording], measure) -> Panel:
         A `Panel` with one line per run.
     """
     measure = as_measure(measure)
-    lines = []
-    for label, recording in runs.items():
-        means = [
-            np.mean([measure(record.spectrum) for record in item.records])
-            for item in recording.measurements
-        ]
-        lines.append(Line(label, np.array(recording.epochs), np.array(means)))
+    lines = [
+        Line(label, np.array(recording.epochs), recording.means(measure))
+        for label, recording in runs.items()
+    ]
     title = measure.name.replace("_", " ")
     return Panel(
         title=f"Mean {title}",

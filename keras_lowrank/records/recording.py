@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
 from keras_lowrank.records.record import Measurement
@@ -125,6 +127,22 @@ class Recording:
             for record in measurement.records
             if record.weight == weight
         }
+
+    def means(self, measure: Measure) -> np.ndarray:
+        """Mean of a measure over the weight matrices, from their spectra.
+
+        Args:
+            measure: `Measure`, which need not be among those recorded.
+
+        Returns:
+            Float64 array with a value for each measurement.
+        """
+        return np.array(
+            [
+                np.mean([measure(record.spectrum) for record in item.records])
+                for item in self.measurements
+            ]
+        )
 
     def rows(self, measures=None) -> list[dict[str, Any]]:
         """One dict per measurement and weight matrix.

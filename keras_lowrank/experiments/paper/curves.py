@@ -74,24 +74,6 @@ def norm_ratios(spec: ExperimentSpec, recording: Recording) -> Ratios:
     )
 
 
-def mean_ranks(recording: Recording, measure: Measure) -> np.ndarray:
-    """Mean rank over the weight matrices, at each measurement.
-
-    Args:
-        recording: `Recording` of `n` measurements.
-        measure: `Measure`, the rank that is meant.
-
-    Returns:
-        Float64 array of shape `(n,)`.
-    """
-    return np.array(
-        [
-            np.mean([measure(record.spectrum) for record in item.records])
-            for item in recording.measurements
-        ]
-    )
-
-
 def half_rank(recording: Recording, measure: Measure) -> int | None:
     """The first epoch at which the mean rank is below half of its start.
 
@@ -102,6 +84,6 @@ def half_rank(recording: Recording, measure: Measure) -> int | None:
     Returns:
         Int, or `None` where it stays above.
     """
-    ranks = mean_ranks(recording, measure)
+    ranks = recording.means(measure)
     low = np.flatnonzero(ranks < ranks[:1] / 2)
     return recording.epochs[low[0]] if len(low) else None

@@ -7,12 +7,12 @@ import textwrap
 
 import numpy as np
 
-from keras_lowrank.experiments.paper.curves import mean_ranks
 from keras_lowrank.experiments.paper.curves import norm_ratios
 from keras_lowrank.experiments.paper.dynamics import CLOCK
 from keras_lowrank.experiments.paper.dynamics import MEMORY
 from keras_lowrank.experiments.paper.dynamics import NOISE
 from keras_lowrank.experiments.paper.dynamics import coordinate
+from keras_lowrank.experiments.paper.dynamics import noise_scale
 from keras_lowrank.experiments.paper.figure import label
 from keras_lowrank.experiments.paper.figure import text
 from keras_lowrank.experiments.paper.points import Point
@@ -292,11 +292,11 @@ def _clock(study: Study) -> Picture:
     measure = study.figure.measure(study.size)
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     outcomes = [item for point in study.points for item in point.alive]
-    outcomes.sort(key=lambda item: _noise(item.spec))
+    outcomes.sort(key=lambda item: noise_scale(item.spec))
     for outcome in outcomes:
         spec, recording = outcome.spec, outcome.recording
-        ranks = mean_ranks(recording, measure)
-        line = f"{NOISE} = {_noise(spec):.2g}"
+        ranks = recording.means(measure)
+        line = f"{NOISE} = {noise_scale(spec):.2g}"
         for name in (CLOCK, MEMORY, NOISE):
             values = coordinate(name, spec, recording)
             # All of a run on its clock, its end on what stays the same.
@@ -322,10 +322,6 @@ def _clock(study: Study) -> Picture:
     return Picture(
         panels, tuple({} for _ in panels), x_scale="decades", dots=True
     )
-
-
-def _noise(spec) -> float:
-    return spec.learning_rate / spec.batch_size
 
 
 def _spectra(study: Study) -> Picture:

@@ -9,7 +9,6 @@ import numpy as np
 from keras_lowrank.experiments.paper.claims import Claim
 from keras_lowrank.experiments.paper.claims import Verdict
 from keras_lowrank.experiments.paper.curves import clock
-from keras_lowrank.experiments.paper.curves import mean_ranks
 from keras_lowrank.experiments.paper.fields import decay_per_step
 from keras_lowrank.experiments.paper.figure import label
 from keras_lowrank.experiments.paper.points import Outcome
@@ -36,9 +35,14 @@ def coordinate(name: str, spec: ExperimentSpec, recording) -> np.ndarray:
         return clock(spec, recording)
     value = {
         MEMORY: spec.batch_size / decay_per_step(spec),
-        NOISE: spec.learning_rate / spec.batch_size,
+        NOISE: noise_scale(spec),
     }[name]
     return np.full(len(recording), value)
+
+
+def noise_scale(spec: ExperimentSpec) -> float:
+    """Learning rate over batch size, before the rate is cut."""
+    return spec.learning_rate / spec.batch_size
 
 
 def _runs(
@@ -51,7 +55,7 @@ def _runs(
             yield (
                 f"{label(point.key)}, seed {outcome.spec.seed}",
                 outcome,
-                mean_ranks(outcome.recording, measure),
+                outcome.recording.means(measure),
                 clock(outcome.spec, outcome.recording),
             )
 

@@ -1,10 +1,8 @@
 """What tells the points of a figure apart: fields of specs, and more."""
 
-import math
-
-from keras_lowrank.decay import convert_weight_decay
 from keras_lowrank.experiments.choice import Choice
 from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.theory import memory_steps
 
 
 def field_of(spec: ExperimentSpec, name: str):
@@ -33,29 +31,22 @@ def _initial_weights(spec: ExperimentSpec) -> str:
     return ", ".join(told) or "as drawn"
 
 
-def _coupling(spec: ExperimentSpec) -> str:
-    of_convention = "decoupled" if spec.decay_convention == "keras" else ""
-    return spec.decay_coupling or of_convention or "coupled"
-
-
 def decay_per_step(spec: ExperimentSpec) -> float:
     """Share of the weights that a first step takes, without momentum."""
-    decay = convert_weight_decay(
-        spec.weight_decay, spec.decay_convention, "torch"
+    return _rounded(spec.learning_rate * spec.decay.rate_in("torch"))
+
+
+def _memory(spec: ExperimentSpec) -> float:
+    """`memory_steps` of a run, until its learning rate is cut."""
+    decay = spec.decay
+    coupled = decay.coupling == "coupled"
+    return _rounded(
+        memory_steps(
+            spec.learning_rate,
+            decay.rate_in("torch"),
+            spec.momentum if coupled else 0.0,
+        )
     )
-    return _rounded(spec.learning_rate * decay)
-
-
-def memory_steps(spec: ExperimentSpec) -> float:
-    """Steps after which `1 / e` of the weights is left, by decay alone.
-
-    `1 / (mu w)`; coupled decay under momentum `beta` acts `1 / (1 - beta)`
-    times as fast.
-    """
-    rate = decay_per_step(spec)
-    if _coupling(spec) == "coupled":
-        rate /= 1 - spec.momentum
-    return _rounded(1 / rate) if rate else math.inf
 
 
 def _rounded(value: float) -> float:
@@ -67,7 +58,7 @@ def _rounded(value: float) -> float:
 DERIVED = {
     "schedule": _schedule,
     "initial_weights": _initial_weights,
-    "coupling": _coupling,
+    "coupling": lambda spec: spec.decay.coupling,
     "decay_per_step": decay_per_step,
-    "memory": memory_steps,
+    "memory": _memory,
 }
