@@ -35,7 +35,8 @@ FLOORS = {
     "report": 5,
     "callbacks": 5,
     "experiments": 6,
-    "cli": 7,
+    "search": 7,
+    "cli": 8,
 }
 
 PUBLIC = """
