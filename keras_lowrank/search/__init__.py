@@ -2,3 +2,6 @@
 
 from keras_lowrank.search.pareto import hypervolume
 from keras_lowrank.search.pareto import pareto_mask
+from keras_lowrank.search.statistics import Interval
+from keras_lowrank.search.statistics import mean_interval
+from keras_lowrank.search.statistics import paired_difference
