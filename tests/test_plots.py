@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -8,6 +9,9 @@ from keras_lowrank import Spectrum
 from keras_lowrank import Window
 from keras_lowrank import as_measures
 from keras_lowrank import distance_to_rank
+from keras_lowrank.plots import Line
+from keras_lowrank.plots import Map
+from keras_lowrank.plots import Panel
 from keras_lowrank.plots import certificate_curve
 from keras_lowrank.plots import certified_ranks
 from keras_lowrank.plots import data
@@ -268,3 +272,235 @@ class TestDrawing:
         before = pyplot.get_fignums()
         draw_panels([measure_curves(RUNS, "rank")])
         assert pyplot.get_fignums() == before
+
+
+HEIGHTS = np.array([0.5, 0.25, 1.0])
+SIZES = np.array([8.0, 16.0, 32.0])
+
+
+def panel_of(*lines, **settings):
+    return Panel("Means", "batch size", "rank", lines, **settings)
+
+
+class TestErrorBars:
+    line = Line(
+        "runs",
+        SIZES,
+        HEIGHTS,
+        low=HEIGHTS - np.array([0.25, math.nan, 0.5]),
+        high=HEIGHTS + np.array([0.125, math.nan, 0.25]),
+    )
+
+    def test_bars_end_where_they_should(self):
+        (axes,) = draw_panels([panel_of(self.line)]).axes
+        (container,) = axes.containers
+        curve, _, (bars,) = container
+        np.testing.assert_array_equal(curve.get_ydata(), HEIGHTS)
+        first, _, last = bars.get_segments()
+        assert first.tolist() == [[8, 0.25], [8, 0.625]]
+        assert last.tolist() == [[32, 0.5], [32, 1.25]]
+        (text,) = axes.get_legend().get_texts()
+        assert text.get_text() == "runs"
+
+    def test_the_look_is_that_of_the_line(self):
+        plain = Line("runs", SIZES, HEIGHTS)
+        colours = [
+            draw_panels([panel_of(line)]).axes[0].get_lines()[0].get_color()
+            for line in (self.line, plain)
+        ]
+        assert colours[0] == colours[1]
+
+    def test_the_axis_starts_at_zero_unless_something_is_below(self):
+        below = Line("d", SIZES, HEIGHTS, low=HEIGHTS - 0.5, high=HEIGHTS + 0.5)
+        bottoms = [
+            draw_panels([panel_of(line)]).axes[0].get_ylim()[0]
+            for line in (self.line, below)
+        ]
+        assert bottoms[0] == 0 and bottoms[1] < -0.25
+
+    @pytest.mark.parametrize(
+        ("low", "high"),
+        [(HEIGHTS, None), (None, HEIGHTS), (HEIGHTS[:2], HEIGHTS)],
+        ids=["low", "high", "short"],
+    )
+    def test_shapes_must_fit(self, low, high):
+        with pytest.raises(ValueError, match=r"shape of `y`, \(3,\).*'runs'"):
+            Line("runs", SIZES, HEIGHTS, low=low, high=high)
+
+    @pytest.mark.parametrize(
+        ("low", "high"),
+        [(HEIGHTS + 0.1, HEIGHTS + 0.1), (HEIGHTS - 0.1, HEIGHTS - 0.1)],
+        ids=["low", "high"],
+    )
+    def test_lengths_are_no_ends(self, low, high):
+        with pytest.raises(ValueError, match="ends, not lengths"):
+            Line("runs", SIZES, HEIGHTS, low=low, high=high)
+
+
+class TestLogarithmicAxis:
+    def ticks(self, places, **settings):
+        line = Line("runs", np.array(places), np.ones(len(places)))
+        figure = draw_panels([panel_of(line, **settings)])
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        return axes, [text.get_text() for text in axes.get_xticklabels()]
+
+    def test_is_asked_for(self):
+        assert self.ticks(SIZES)[0].get_xscale() == "linear"
+        assert self.ticks(SIZES, log_x=True)[0].get_xscale() == "log"
+
+    def test_a_few_values_are_the_ticks(self):
+        axes, texts = self.ticks([8, 16, 16, 1024], log_x=True)
+        assert texts == ["8", "16", "1024"]
+        assert axes.get_xticks().tolist() == [8, 16, 1024]
+        assert not len(axes.xaxis.get_minorticklocs())
+        rates = [0.0001, 0.0032, 0.05, 2.0]
+        _, texts = self.ticks(rates, log_x=True)
+        assert texts == ["1e-4", "3.2e-3", "0.05", "2"]
+
+    @pytest.mark.parametrize(
+        "places", [np.logspace(0, 4, 30), [1.0, 1.01, 100.0], [0.0, 1.0], []]
+    )
+    def test_others_are_left_to_matplotlib(self, places):
+        _, texts = self.ticks(places, log_x=True)
+        assert "1.01" not in texts and len(texts) < 12
+
+
+def grid_map(exponent=1.0, **settings):
+    """A map of `size ** exponent * decay` over a grid, in decades."""
+    x, y = (a.ravel() for a in np.meshgrid(SIZES, [1e-3, 1e-2, 1e-1]))
+    values = np.log10(x) * exponent + np.log10(y)
+    arguments = {"log_x": True, "log_y": True} | settings
+    return Map("Rank", "batch size", "decay", "rank", x, y, values, **arguments)
+
+
+def iso_lines(axes):
+    """Level and path, in the coordinates of the data, of each iso-line."""
+    (contours,) = (c for c in axes.collections if hasattr(c, "levels"))
+    to_data = contours.get_transform() - axes.transData
+    return [
+        (level, to_data.transform(path.vertices))
+        for level, path in zip(
+            contours.levels, contours.get_paths(), strict=True
+        )
+    ]
+
+
+def has_iso_lines(axes):
+    return any(hasattr(c, "levels") for c in axes.collections)
+
+
+class TestMap:
+    def test_places_are_averaged_and_the_caption_says_so(self):
+        drawn = Map(
+            "Rank",
+            "batch size",
+            "decay",
+            "rank",
+            x=[8, 8 * (1 + 1e-14), 16, 8, 16],
+            y=[0.1, 0.1, 0.1, 0.1, 0.2],
+            values=[1.0, 3.0, 4.0, 8.0, 5.0],
+            labels=("a", "b", "c", "a", "d"),
+            log_x=True,
+            caption="rank()",
+        ).averaged()
+        assert drawn.x.tolist() == [8, 16, 16]
+        assert drawn.y.tolist() == [0.1, 0.1, 0.2]
+        assert drawn.values.tolist() == [4.0, 4.0, 5.0]
+        assert drawn.labels == ("a, b", "c", "d")
+        assert drawn.caption == "rank(); means of up to 3 points"
+
+    def test_what_is_not_finite_is_left_out_and_counted(self):
+        x = [1.0, 0.0, -1.0, math.inf, 2.0, 3.0]
+        values = [1.0, 2.0, 3.0, 4.0, math.nan, 6.0]
+        settings = {"x": x, "y": np.ones(6), "values": values}
+        drawn = Map("", "x", "y", "v", **settings, log_x=True).averaged()
+        assert drawn.x.tolist() == [1.0, 3.0]
+        assert drawn.caption == "left out as not finite: 4 of 6"
+        drawn = Map("", "x", "y", "v", **settings).averaged()
+        assert drawn.x.tolist() == [-1.0, 0.0, 1.0, 3.0]
+
+    def test_what_is_drawn_already_stays_as_it_is(self):
+        once = grid_map().averaged()
+        again = once.averaged()
+        np.testing.assert_array_equal(once.values, again.values)
+        assert once.caption == again.caption == ""
+
+    def test_shapes_must_fit(self):
+        with pytest.raises(ValueError, match=r"shapes \(2,\), \(3,\) and"):
+            Map("", "x", "y", "v", [1, 2], [1, 2, 3], [1, 2])
+        with pytest.raises(ValueError, match=r"shapes \(1, 2\), "):
+            Map("", "x", "y", "v", [[1, 2]], [[1, 2]], [[1, 2]])
+        with pytest.raises(ValueError, match="1 labels for 2 points"):
+            Map("", "x", "y", "v", [1, 2], [1, 2], [1, 2], ("a",))
+
+
+class TestDrawingMaps:
+    def test_points_lie_at_their_places_in_the_colour_of_their_value(self):
+        panel = grid_map(labels=tuple("abcdefghi"))
+        axes, scale = draw_panels([panel]).axes
+        points = axes.collections[0]
+        drawn = panel.averaged()
+        np.testing.assert_array_equal(
+            points.get_offsets(), np.stack([drawn.x, drawn.y], axis=1)
+        )
+        np.testing.assert_array_equal(points.get_array(), drawn.values)
+        assert points.get_cmap().name == "viridis"
+        assert scale.get_ylabel() == "rank"
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+        assert {text.get_text() for text in axes.texts} >= set("abcdefghi")
+
+    @pytest.mark.parametrize("exponent", [1.0, -0.5])
+    def test_iso_lines_are_straight_where_the_logarithm_is_linear(
+        self, exponent
+    ):
+        """A power law is linear in logarithms, so this is exact."""
+        axes, _ = draw_panels([grid_map(exponent)]).axes
+        lines = iso_lines(axes)
+        assert len(lines) >= 3
+        for level, path in lines:
+            x, y = np.log10(path).T
+            assert len(x) >= 2
+            np.testing.assert_allclose(exponent * x + y, level, atol=1e-9)
+
+    def test_iso_lines_end_with_the_points(self):
+        triangle = Map(
+            "", "x", "y", "v", [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0, 5.0, 9.0]
+        )
+        axes, _ = draw_panels([triangle]).axes
+        for _, path in iso_lines(axes):
+            assert np.all(path >= -1e-9) and np.all(path.sum(1) <= 1 + 1e-9)
+
+    def test_iso_lines_move_no_axis(self):
+        limits = []
+        for values in (grid_map().values, np.ones(9)):
+            panel = dataclasses.replace(grid_map(), values=values)
+            axes, _ = draw_panels([panel]).axes
+            limits.append((axes.get_xlim(), axes.get_ylim()))
+            assert has_iso_lines(axes) == (np.ptp(values) > 0)
+        assert limits[0] == limits[1]
+
+    @pytest.mark.parametrize(
+        "x", [[], [1], [1, 10], [1, 1, 1], [1, 10, 100, 1e4]], ids=len
+    )
+    def test_points_on_a_line_have_no_iso_lines(self, x, tmp_path):
+        x = np.array(x, float)
+        values = np.arange(len(x))
+        panel = Map("", "x", "y", "v", x, 2 * x, values, log_x=True, log_y=True)
+        figure = draw_panels([panel])
+        figure.savefig(tmp_path / "map.png")
+        assert not has_iso_lines(figure.axes[0])
+        drawn = sum(len(c.get_offsets()) for c in figure.axes[0].collections)
+        assert drawn == len(set(x.tolist()))
+
+    def test_beside_lines(self, tmp_path):
+        lines = panel_of(TestErrorBars.line, log_x=True)
+        broken = dataclasses.replace(
+            grid_map(), values=np.where(np.arange(9) == 4, np.nan, 1.5)
+        )
+        figure = draw_panels([lines, grid_map(), broken], title="Both")
+        figure.savefig(tmp_path / "both.png")
+        titles = [axes.get_title() for axes in figure.axes]
+        assert titles[:3] == ["Means", "Rank", "Rank"]
+        (caption,) = (text.get_text() for text in figure.axes[2].texts)
+        assert caption == "left out as not finite: 1 of 9"

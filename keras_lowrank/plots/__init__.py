@@ -7,3 +7,4 @@ from keras_lowrank.plots.data import Panel
 from keras_lowrank.plots.data import measure_curves
 from keras_lowrank.plots.data import spectrum_overlay
 from keras_lowrank.plots.draw import draw_panels
+from keras_lowrank.plots.maps import Map

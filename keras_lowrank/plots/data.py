@@ -34,12 +34,31 @@ class Line:
     y: np.ndarray
     faint: bool = False
     mark: str = ""
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
 
     def __post_init__(self):
         if self.mark and self.mark not in MARKS:
             raise ValueError(
                 f"`mark` must be one of {MARKS}, or empty for a line. "
                 f"Received: mark={self.mark!r}."
+            )
+        if self.low is not None or self.high is not None:
+            self._check_error_bars()
+
+    def _check_error_bars(self):
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        if low.shape != self.y.shape or high.shape != self.y.shape:
+            raise ValueError(
+                "`low` and `high` must both have the shape of `y`, "
+                f"{self.y.shape}. Received: low={self.low} and "
+                f"high={self.high} for line '{self.label}'."
+            )
+        if np.any(low > self.y) or np.any(high < self.y):
+            raise ValueError(
+                "`low` must not be above `y`, nor `high` below it: they are "
+                f"ends, not lengths. Received: low={low}, y={self.y} and "
+                f"high={high} for line '{self.label}'."
             )
 
 
@@ -57,6 +76,7 @@ class Panel:
         rows: Tuple of strings, names of the heights 0, 1, ... from the top, in
             place of a vertical axis of numbers.
         remarks: Tuple of strings, one at the right of each row, or none.
+        log_x: Boolean, whether the horizontal axis is logarithmic.
     """
 
     title: str
@@ -67,6 +87,7 @@ class Panel:
     caption: str = ""
     rows: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    log_x: bool = False
 
 
 def measure_curves(runs: Mapping[str, Recording], measure) -> Panel:

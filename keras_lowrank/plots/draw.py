@@ -4,7 +4,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from keras_lowrank.plots.data import Line
 from keras_lowrank.plots.data import Panel
+from keras_lowrank.plots.draw_map import draw_map
+from keras_lowrank.plots.log_axis import make_logarithmic
+from keras_lowrank.plots.maps import Map
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; each has a
 # line style of its own, for print in black and white.
@@ -34,11 +40,11 @@ _ROW_HEIGHT = 0.26  # inches
 _LETTER = 0.065  # inches, of the names of rows
 
 
-def draw_panels(panels: Sequence[Panel], title: str = ""):
+def draw_panels(panels: Sequence[Panel | Map], title: str = ""):
     """Draw panels side by side.
 
     Args:
-        panels: Sequence of `Panel`.
+        panels: Sequence of `Panel` and `Map`.
         title: String above them all.
 
     Returns:
@@ -64,13 +70,20 @@ def draw_panels(panels: Sequence[Panel], title: str = ""):
     for axes, panel in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        _draw(axes, panel)
+        if isinstance(panel, Map):
+            panel = panel.averaged()
+            draw_map(axes, panel)
+        else:
+            _draw_lines(axes, panel)
+        _draw_words(axes, panel)
     return figure
 
 
-def _size(panel: Panel) -> tuple[float, float]:
+def _size(panel: Panel | Map) -> tuple[float, float]:
     """Width and height of a panel, in inches."""
     width = max(4.2, _LETTER * 1.5 * len(panel.title))
+    if isinstance(panel, Map):
+        return width + 0.8, 4.2  # beside it is the scale of the colours
     if not panel.rows:
         return width, 4.2 if _has_marks(panel) else 3.6
     beside = sum(
@@ -83,22 +96,8 @@ def _has_marks(panel: Panel) -> bool:
     return any(line.mark for line in panel.lines)
 
 
-def _draw(axes, panel: Panel) -> None:
-    styles, faint_styles = itertools.cycle(_STYLES), itertools.cycle(_FAINT)
-    for line in panel.lines:
-        if line.mark:
-            style = {"linestyle": "none"} | _MARKS[line.mark]
-            if line.mark in _HOLLOW:
-                style |= {"markerfacecolor": "none", "markeredgewidth": 1.5}
-        else:
-            style = next(faint_styles if line.faint else styles)
-        axes.plot(line.x, line.y, label=line.label, **style)
-    if panel.log_y:
-        axes.set_yscale("log")
-    elif panel.lines and not panel.rows:
-        axes.set_ylim(bottom=0)
-    if panel.lines and all(line.x.dtype.kind == "i" for line in panel.lines):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+def _draw_words(axes, panel: Panel | Map) -> None:
+    """Title, caption, and what the axes are."""
     axes.set_title(panel.title, fontsize=10, pad=16 if panel.caption else 6)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
@@ -115,10 +114,32 @@ def _draw(axes, panel: Panel) -> None:
             color="0.4",
         )
     axes.grid(alpha=0.25)
+
+
+def _draw_lines(axes, panel: Panel) -> None:
+    styles, faint_styles = itertools.cycle(_STYLES), itertools.cycle(_FAINT)
+    for line in panel.lines:
+        if line.mark:
+            style = {"linestyle": "none"} | _MARKS[line.mark]
+            if line.mark in _HOLLOW:
+                style |= {"markerfacecolor": "none", "markeredgewidth": 1.5}
+        else:
+            style = next(faint_styles if line.faint else styles)
+        _draw_line(axes, line, style)
+    if panel.log_x:
+        places = itertools.chain.from_iterable(line.x for line in panel.lines)
+        make_logarithmic(axes.xaxis, list(places))
+    elif panel.lines and all(line.x.dtype.kind == "i" for line in panel.lines):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    if panel.log_y:
+        axes.set_yscale("log")
+    elif panel.lines and not panel.rows and not _is_negative(panel):
+        axes.set_ylim(bottom=0)
     if panel.rows:
         _draw_rows(axes, panel)
     if not _has_marks(panel):
-        axes.legend(fontsize=8, loc="lower left")
+        has_bars = any(line.low is not None for line in panel.lines)
+        axes.legend(fontsize=8, loc="best" if has_bars else "lower left")
         return
     axes.legend(
         fontsize=8,
@@ -128,6 +149,27 @@ def _draw(axes, panel: Panel) -> None:
         ncols=2,
         frameon=False,
     )
+
+
+def _draw_line(axes, line: Line, style: dict[str, Any]) -> None:
+    if line.low is None or line.high is None:
+        axes.plot(line.x, line.y, label=line.label, **style)
+        return
+    axes.errorbar(
+        line.x,
+        line.y,
+        yerr=[line.y - line.low, line.high - line.y],
+        label=line.label,
+        elinewidth=1.0,
+        capsize=2.5,
+        **{"marker": "o", "markersize": 3.5} | style,
+    )
+
+
+def _is_negative(panel: Panel) -> bool:
+    """Whether anything lies below zero, such as a difference."""
+    heights = [line.y if line.low is None else line.low for line in panel.lines]
+    return any(np.any(np.asarray(height) < 0) for height in heights)
 
 
 def _draw_rows(axes, panel: Panel) -> None:
