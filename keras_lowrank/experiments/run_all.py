@@ -2,17 +2,14 @@
 
 import concurrent.futures
 import functools
-import json
 import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterable
 
 import keras
 
 from keras_lowrank.experiments import runs
 from keras_lowrank.experiments.checkpoint import checkpoint_epoch
+from keras_lowrank.experiments.process import Processes
 from keras_lowrank.experiments.run import Report
 from keras_lowrank.experiments.run import load_data
 from keras_lowrank.experiments.run import run
@@ -121,50 +118,22 @@ def _programs(specs, found, vectorize, load) -> list[list[ExperimentSpec]]:
 
 def _run_in_processes(specs, out_dir, report, workers, checkpoint_seconds):
     """One process a run, each with its share of the cores."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = os.environ | {
-        "KERAS_BACKEND": keras.backend.backend(),
-        "OMP_NUM_THREADS": threads,
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": "1",
-    }
-    by_id = {spec.id: spec for spec in specs}
-    processes: list[subprocess.Popen] = []
-    lock = threading.Lock()
-
-    def tell(line: str) -> bool:
-        try:
-            told = json.loads(line)
-            spec = by_id[told["id"]]
-        except (ValueError, KeyError, TypeError):
-            return False
-        if report is not None:
-            with lock:
-                report(spec, told["epoch"], told["epochs"], told["logs"])
-        return True
+    processes = Processes(workers)
 
     def train(spec: ExperimentSpec) -> None:
+        def tell(told):
+            if report is not None:
+                report(spec, told["epoch"], told["epochs"], told["logs"])
+
         this = runs.find_run(spec, out_dir)
         runs.begin(this)
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "keras_lowrank_cli", "run"),
-                str(this.run_dir / runs.SPEC_FILE),
-                *("--out", str(out_dir), "--json"),
-                *("--checkpoint-seconds", str(checkpoint_seconds)),
-            ],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        processes.train(
+            this.run_dir / runs.SPEC_FILE,
+            out_dir,
+            tell,
+            checkpoint_seconds,
+            what=f"The run '{this.run_dir}'",
         )
-        processes.append(process)
-        said = [line for line in process.stdout or () if not tell(line)]
-        if status := process.wait():
-            raise RuntimeError(
-                f"The run '{this.run_dir}' failed with status {status}, and "
-                f"said: {''.join(said[-20:]) or 'nothing'}"
-            )
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(train, spec) for spec in specs]
@@ -172,8 +141,6 @@ def _run_in_processes(specs, out_dir, report, workers, checkpoint_seconds):
             for future in concurrent.futures.as_completed(futures):
                 future.result()
         except BaseException:
-            # What they have done is in their checkpoints.
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.kill()
+            processes.kill()
             raise

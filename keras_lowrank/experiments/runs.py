@@ -29,6 +29,8 @@ SPEC_FILE = "spec.json"
 RESULT_FILE = "result.json"
 LOCK_FILE = "lock"
 
+TAKEN = "Another process trains the run"
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -170,22 +172,53 @@ def training(run: Run):
         BlockingIOError: when another process trains the same run.
     """
     begin(run)
+    with held(
+        run.run_dir,
+        f"{TAKEN} '{run.run_dir}'. Wait until it is complete, or give another "
+        "`out_dir`.",
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def held(directory: pathlib.Path, otherwise: str):
+    """Hold a directory for one process.
+
+    Args:
+        directory: Path.
+        otherwise: String, the error for when another process holds it.
+
+    Raises:
+        BlockingIOError: when another process holds it.
+    """
     # The lock of an empty database goes with the process, however it ends.
     connection = sqlite3.connect(
-        run.run_dir / LOCK_FILE, timeout=0, isolation_level=None
+        directory / LOCK_FILE, timeout=0, isolation_level=None
     )
     try:
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         connection.close()
-        raise BlockingIOError(
-            f"Another process trains the run '{run.run_dir}'. Wait until it "
-            "is complete, or give another `out_dir`."
-        ) from error
+        raise BlockingIOError(otherwise) from error
     try:
         yield
     finally:
         connection.close()
+
+
+def wait_until_free(run: Run, seconds: float = 1.0) -> None:
+    """Wait while another process trains a run.
+
+    Args:
+        run: `Run`.
+        seconds: Float, time between looks.
+    """
+    while not run.complete:
+        try:
+            with training(run):
+                return
+        except BlockingIOError:
+            time.sleep(seconds)
 
 
 def summary(runs: Iterable[Run]) -> Table:
