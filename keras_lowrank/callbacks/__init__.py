@@ -1,5 +1,6 @@
 """Callbacks: thin. When due, measure, hand over records."""
 
+from keras_lowrank.callbacks.fit_context import build_as_fit_will
 from keras_lowrank.callbacks.rank_tracker import DEFAULT_MEASURES
 from keras_lowrank.callbacks.rank_tracker import RankTracker
 from keras_lowrank.callbacks.recorder import Recorder

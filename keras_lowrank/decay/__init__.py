@@ -8,4 +8,5 @@ from keras_lowrank.decay.policy import WeightDecay
 from keras_lowrank.decay.routes import decaying
 from keras_lowrank.decay.routes import updater
 from keras_lowrank.decay.scheduler import WeightDecayScheduler
+from keras_lowrank.decay.scheduler import decayed_optimizers
 from keras_lowrank.decay.torch_sgd import TorchSGD

@@ -8,7 +8,15 @@ import numpy as np
 from keras_lowrank.measures import as_measure
 from keras_lowrank.records import Recording
 
-MARKS = ("measured", "certified", "vacuous", "closed form", "beyond")
+MARKS = (
+    "measured",
+    "certified",
+    "vacuous",
+    "closed form",
+    "beyond",
+    "trial",
+    "default",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,9 +29,9 @@ class Line:
         y: Array of shape `(n,)`.
         faint: Boolean, whether it is a reference rather than the subject.
         mark: String, what points stand for, which gives them their look:
-            `"measured"`, `"certified"`, `"vacuous"`, `"closed form"`, or
-            `"beyond"` for one that lies outside of the axes. A line joins
-            them by default.
+            `"measured"`, `"certified"`, `"vacuous"`, `"closed form"`,
+            `"beyond"` for one that lies outside of the axes, `"trial"` of a
+            search or its `"default"`. A line joins them by default.
 
     Raises:
         ValueError: for an unknown mark.

@@ -34,6 +34,8 @@ _MARKS: dict[str, dict[str, Any]] = {
     "vacuous": {"color": "0.55", "marker": "D", "markersize": 8},
     "closed form": {"color": "#009E73", "marker": "|", "markersize": 12},
     "beyond": {"color": "#009E73", "marker": 9, "markersize": 7},
+    "trial": {"color": "0.55", "marker": "o", "markersize": 4},
+    "default": {"color": "#D55E00", "marker": "*", "markersize": 12},
 }
 _HOLLOW = ("certified", "vacuous")
 _ROW_HEIGHT = 0.26  # inches
