@@ -28,7 +28,7 @@ def main() -> int:
         # Its network is too small to gain from threads, which on a busy
         # machine wait for each other: torch took minutes instead of one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if sys.argv[1:2] in (["run"], ["reproduce"]):
+    if sys.argv[1:2] in (["run"], ["reproduce"], ["search"]):
         # Many small networks in one program on JAX, spread over its devices.
         flags = os.environ.get("XLA_FLAGS", "")
         if "host_platform_device_count" not in flags:

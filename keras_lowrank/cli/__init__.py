@@ -8,10 +8,11 @@ from keras_lowrank.cli import demo
 from keras_lowrank.cli import inspect
 from keras_lowrank.cli import reproduce
 from keras_lowrank.cli import run
+from keras_lowrank.cli import search
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
-COMMANDS = (demo, run, reproduce, inspect)
+COMMANDS = (demo, run, search, reproduce, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
