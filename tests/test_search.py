@@ -227,9 +227,7 @@ def test_equal_steps_and_equal_clocks(tmp_path):
         hypermodel = RankHyperModel(
             build, space, LowestRank(0.1), seeds=1, **options
         )
-        tuner = tuner_of(
-            hypermodel, tmp_path / name, keras_tuner.GridSearch
-        )
+        tuner = tuner_of(hypermodel, tmp_path / name, keras_tuner.GridSearch)
         given = {} if "batch_size" in space else {"batch_size": 16}
         tuner.search(X, Y, validation_data=(X, Y), verbose=0, **given)
         trials = read_search(tuner.project_dir).trials
@@ -251,11 +249,13 @@ def test_what_diverges_or_runs_out_of_memory_is_recorded(tmp_path):
                 raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory.")
 
     def wide(hp):
-        model = build(hp)
         units = hp.Choice("units", [4, 16])
         model = keras.Sequential(
-            [keras.Input((6,)), keras.layers.Dense(units)]
-            + [keras.layers.Dense(2)]
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(units),
+                keras.layers.Dense(2),
+            ]
         )
         model.compile(
             keras.optimizers.SGD(0.1),
@@ -333,7 +333,11 @@ def test_batches_of_a_data_set_are_its_own(tmp_path):
 
 
 def test_a_search_with_other_settings_is_another(tmp_path):
-    for floor, error in ((0.1, None), (0.1, None), (0.2, "another `objective`")):
+    for floor, error in (
+        (0.1, None),
+        (0.1, None),
+        (0.2, "another `objective`"),
+    ):
         hypermodel = RankHyperModel(
             build, {"weight_decay": [0.1, 0.2]}, LowestRank(floor), seeds=1
         )

@@ -63,8 +63,11 @@ def run(options) -> int:
 
     from keras_lowrank.search.objective import LowestRank
     from keras_lowrank.search.progress import SearchProgress
+    from keras_lowrank.search.report import write_report
+    from keras_lowrank.search.results import DEFAULT_TRIAL
     from keras_lowrank.search.search import search
     from keras_lowrank.search.spec import read_search_spec
+    from keras_lowrank.search.trials import read_trials
 
     asked = read_search_spec(options.spec)
     if options.trials is not None:
@@ -75,7 +78,12 @@ def run(options) -> int:
     console = rich.console.Console(highlight=False)
     goals = (asked.objective or LowestRank(1.0)).goals
     trials = None if asked.method == "hyperband" else asked.trials
-    with SearchProgress(trials, goals, console) as progress:
+    ended = [
+        trial
+        for trial in read_trials(out_dir)
+        if trial.id != DEFAULT_TRIAL and trial.status != "running"
+    ]
+    with SearchProgress(trials, goals, console, len(ended)) as progress:
         results = search(
             asked,
             out_dir,
@@ -88,5 +96,7 @@ def run(options) -> int:
     results.table(20).print()
     console.print()
     for line in results.against_default():
+        console.print(line, soft_wrap=True)
+    for line in write_report(results, out_dir):
         console.print(line, soft_wrap=True)
     return 0

@@ -1,6 +1,7 @@
 """What a search found, as plot data: the front, the ratio, the iso-lines."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,6 +138,18 @@ def iso_rank_map(
     )
 
 
+def knows(results: SearchResults, formula: str) -> bool:
+    """Whether a quantity can be told of every complete trial.
+
+    Args:
+        results: `SearchResults`.
+        formula: Name of a hyperparameter, or a product or quotient of some.
+    """
+    names = re.findall(r"\w+(?:\.\w+)*", formula)
+    known = [_known(results, trial) for trial in results.complete]
+    return all(_is_number(item.get(name)) for item in known for name in names)
+
+
 def _line(label, trials, accuracy, rank, mark="") -> Line:
     x = np.array([trial.metrics[accuracy] for trial in trials])
     if mark:
@@ -186,7 +199,7 @@ def _product(values: Mapping[str, Any], names: str) -> float:
     product = 1.0
     for name in names.split("*"):
         value = values.get(name.strip())
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not _is_number(value):
             raise ValueError(
                 "A figure needs the number of every hyperparameter on its "
                 f"axes. Received: {name.strip()}={value!r}, where the trials "
@@ -194,6 +207,10 @@ def _product(values: Mapping[str, Any], names: str) -> float:
             )
         product *= value
     return product
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _caption(results: SearchResults) -> str:

@@ -164,9 +164,7 @@ class RankHyperModel(keras_tuner().HyperModel):  # type: ignore[misc]
             continues,
         )
         try:
-            write_settings(
-                directory.parent, self.trainer.settings(self.goal)
-            )
+            write_settings(directory.parent, self.trainer.settings(self.goal))
             if self.trainer.spec is None:
                 self.trainer.check_fit(fit)
                 own_optimizer(model, owned, self.trainer.decay)

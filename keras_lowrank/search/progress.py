@@ -21,6 +21,7 @@ class SearchProgress:
         trials: Int, how many there will be besides the default, or `None`.
         goals: Pairs of a metric and a direction, which are shown of a trial.
         console: `rich.console.Console` to show it on.
+        ended: Int, how many ended before this search was killed.
 
     Example:
 
@@ -33,12 +34,13 @@ class SearchProgress:
         trials: int | None,
         goals,
         console: rich.console.Console | None = None,
+        ended: int = 0,
     ):
         self.console = console or rich.console.Console(highlight=False)
         self._goals = tuple(goals)
         self._lock = threading.Lock()
         self._trials = trials
-        self._ended = 0
+        self._ended = ended
         self._best: float | None = None
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._bars = rich.progress.Progress(
