@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import gc
 import math
 import os
 import pathlib
@@ -16,6 +15,7 @@ import keras
 
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import build_as_fit_will
+from keras_lowrank.search.forget import forgetting
 from keras_lowrank.search.moment import Moment
 from keras_lowrank.search.moment import OnEpoch
 from keras_lowrank.search.outcome import Outcome
@@ -93,15 +93,14 @@ class BuiltTrainings:
             An `Execution` for each seed, as it ends.
         """
         for seed in seeds:
-            yield self._execution(seed, directory, fit)
+            with forgetting():
+                execution = self._execution(seed, directory, fit)
+            yield execution
 
     def _execution(self, seed: int, directory, fit: Fit) -> Execution:
         run_dir = directory / f"seed_{seed}"
         run_dir.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        # Nothing of one training is left in memory when the next begins.
-        keras.backend.clear_session()
-        gc.collect()
         keras.utils.set_random_seed(seed)
         model = self.build()
         own_optimizer(model, self.owned, self.decay)

@@ -17,6 +17,7 @@ from keras_lowrank.experiments.process import ProcessError
 from keras_lowrank.experiments.process import Processes
 from keras_lowrank.experiments.runs import TAKEN
 from keras_lowrank.experiments.runs import wait_until_free
+from keras_lowrank.search.forget import forgetting
 from keras_lowrank.search.moment import Moment
 from keras_lowrank.search.moment import OnEpoch
 from keras_lowrank.search.outcome import outcome
@@ -125,7 +126,8 @@ def _done(specs, out_dir, train) -> bool:
     for spec in specs:
         wait_until_free(find_run(spec, out_dir))
     try:
-        train()
+        with forgetting():
+            train()
     except BlockingIOError:
         return False
     except ProcessError as error:
