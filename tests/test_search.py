@@ -1,7 +1,9 @@
 """Searches with KerasTuner and Optuna, over functions and specs."""
 
+import gc
 import json
 import math
+import weakref
 
 import keras
 import keras_tuner
@@ -455,3 +457,33 @@ def test_callbacks_see_the_rank_and_each_execution_has_its_own(tmp_path):
     tuner.search(X, Y, callbacks=[count, stop], **FIT)
     assert count.epochs == 0
     assert len(read_search(tuner.project_dir).complete) == 1
+
+
+def test_no_model_of_a_trial_is_kept(tmp_path):
+    models = []
+
+    def watched(hp):
+        model = build(hp)
+        models.append(weakref.ref(model))
+        return model
+
+    hypermodel = RankHyperModel(
+        watched, {"weight_decay": [0.1, 0.2]}, LowestRank(0.1), seeds=2
+    )
+    before = set(gradient_functions())
+    tuner = tuner_of(hypermodel, tmp_path)
+    tuner.search(X, Y, **FIT)
+    gc.collect()
+    # One is built before the search, and each trial is given one to train.
+    assert len(models) >= 2 * 2
+    assert sum(model() is not None for model in models) <= 1
+    assert set(gradient_functions()) == before
+
+
+def gradient_functions():
+    """What TensorFlow keeps for ever of the steps that it traced."""
+    if keras.backend.backend() != "tensorflow":
+        return {}
+    from tensorflow.python.framework import ops
+
+    return ops.gradient_registry._registry

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
@@ -209,7 +210,7 @@ def _product(values: Mapping[str, Any], names: str) -> float:
     return product
 
 
-def _is_number(value) -> bool:
+def _is_number(value) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
