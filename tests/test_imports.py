@@ -147,7 +147,14 @@ def run(script: str, *blocked: str):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-EXTRAS = ("tensorboardX", "tensorboard", "pandas", "matplotlib", "keras_tuner")
+EXTRAS = (
+    "tensorboardX",
+    "tensorboard",
+    "pandas",
+    "matplotlib",
+    "keras_tuner",
+    "optuna",
+)
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -185,7 +192,7 @@ def test_import_changes_nothing_and_brings_no_extra():
     """
     same, new = run(script)
     assert same
-    unwanted = set(new) & {*EXTRAS, *BACKENDS, "scipy", "sklearn", "optuna"}
+    unwanted = set(new) & {*EXTRAS, *BACKENDS, "scipy", "sklearn"}
     assert not unwanted
 
 
@@ -245,3 +252,53 @@ def test_event_files_need_no_tensorflow(tmp_path):
     (file,) = run(script, "tensorboard", *others)
     assert "tfevents" in file
     assert b"rank/dense/kernel" in (tmp_path / file).read_bytes()
+
+
+def test_a_search_without_another_backend_or_tensorboard(tmp_path):
+    """FIELD: KerasTuner on one backend alone, and no Optuna."""
+    others = [name for name in BACKENDS if name != keras.backend.backend()]
+    script = f"""
+        import keras
+        import keras_tuner
+        import numpy as np
+        from keras_lowrank.search import LowestRank, OptunaObjective
+        from keras_lowrank.search import RankHyperModel, read_search
+
+        def build(hp):
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile("sgd", loss, metrics=["accuracy"])
+            return model
+
+        x, y = np.ones((8, 4), "float32"), np.zeros(8, "int32")
+        hypermodel = RankHyperModel(
+            build, {{"weight_decay": [0.1]}}, LowestRank(0.1), seeds=2
+        )
+        tuner = keras_tuner.RandomSearch(
+            hypermodel, objective=hypermodel.objective, max_trials=1,
+            directory={str(tmp_path)!r},
+        )
+        tuner.search(x, y, validation_data=(x, y), verbose=0)
+        results = read_search(tuner.project_dir)
+        try:
+            OptunaObjective(build, {{"weight_decay": [0.1]}}, LowestRank(0.1))
+        except ImportError as error:
+            message = str(error)
+        print(json.dumps([len(results.complete), len(results.rows()), message]))
+    """
+    blocked = [name for name in EXTRAS if name != "keras_tuner"]
+    complete, rows, message = run(script, *blocked, *others)
+    assert (complete, rows) == (1, 2 * 2)
+    assert 'pip install "keras-lowrank[optuna]"' in message
+
+
+@pytest.mark.once
+def test_without_a_tuner_it_says_what_to_install():
+    script = """
+        from keras_lowrank.search import SearchSpace
+        try:
+            from keras_lowrank.search import RankHyperModel
+        except ImportError as error:
+            print(json.dumps(str(error)))
+    """
+    assert 'pip install "keras-lowrank[tuner]"' in run(script, "keras_tuner")

@@ -313,6 +313,8 @@ def test_a_mistake_is_not_searched_around(tmp_path):
         ),
         (build, {"weight_decay": [0.1]}, {"loss": "mse"}, {}, "with `loss`"),
     ]
+    unseen = {"validation_data": None}
+    cases.append((build, {"weight_decay": [0.1]}, {}, unseen, "val_accuracy"))
     for index, (function, space, tuned, fit, message) in enumerate(cases):
         hypermodel = RankHyperModel(function, space, LowestRank(0.1), seeds=1)
         tuner = tuner_of(hypermodel, tmp_path / str(index), **tuned)
@@ -350,6 +352,42 @@ def test_a_search_with_other_settings_is_another(tmp_path):
             continue
         with pytest.raises(keras_tuner.errors.FatalValueError, match=error):
             tuner.search(X, Y, **FIT)
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            # In the third epoch of the second seed.
+            path = tmp_path / "search" / "trial_0" / "executions.json"
+            if epoch == 2 and json.loads(path.read_text())["executions"]:
+                raise KeyboardInterrupt
+
+    for callbacks in ([Interrupt()], []):
+        hypermodel = RankHyperModel(
+            build,
+            {"weight_decay": [0.1]},
+            LowestRank(0.1),
+            seeds=2,
+            checkpoint_seconds=0.0,
+        )
+        tuner = tuner_of(hypermodel, tmp_path, max_trials=1)
+        fit = FIT | {"epochs": 4, "callbacks": callbacks}
+        if callbacks:
+            with pytest.raises(KeyboardInterrupt):
+                tuner.search(X, Y, **fit)
+        else:
+            tuner.search(X, Y, **fit)
+    (trial,) = read_search(tuner.project_dir).complete
+    fits = []
+    for execution in trial.executions:
+        recording = execution.recording
+        assert recording.epochs == [0, 1, 2, 3, 4]
+        fits.append(recording.info["fits"])
+        assert not list(execution.run_dir.glob("checkpoint*"))
+    assert fits == [1, 2]
+    # The optimizer went on as well.
+    steps = [item.step for item in trial.executions[1].recording.measurements]
+    assert steps == [0, 2, 4, 6, 8]
 
 
 SPEC = ExperimentSpec(

@@ -1,5 +1,6 @@
 """`RankHyperModel`: a KerasTuner search that knows of ranks and seeds."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -163,14 +164,11 @@ class RankHyperModel(keras_tuner().HyperModel):  # type: ignore[misc]
             self.trainer.seeds[0],
             continues,
         )
-        try:
+        with _fatal():
             write_settings(directory.parent, self.trainer.settings(self.goal))
             if self.trainer.spec is None:
                 self.trainer.check_fit(fit)
                 own_optimizer(model, owned, self.trainer.decay)
-        except ValueError as error:
-            # No trial of this search can go right.
-            raise keras_tuner().errors.FatalValueError(str(error)) from error
         trial = Trial(
             directory.name.removeprefix("trial_"), values, self.trainer.seeds
         )
@@ -187,7 +185,8 @@ class RankHyperModel(keras_tuner().HyperModel):  # type: ignore[misc]
             for name, value in trial.metrics.items()
             if math.isfinite(value)
         }
-        return numbers | {"score": trial.score(self.goal)}
+        with _fatal():
+            return numbers | {"score": trial.score(self.goal)}
 
     def _owned(self, hp) -> dict[str, Any]:
         return self.trainer.space.draw(hp, self.trainer.default)
@@ -251,6 +250,15 @@ def _tuner_of(callbacks):
     if tuner is None:
         return None, kept, None
     return tuner.tuner, kept, _SaveEnd(path, tuner)
+
+
+@contextlib.contextmanager
+def _fatal():
+    """Ends the search by what no trial of it could do right."""
+    try:
+        yield
+    except ValueError as error:
+        raise keras_tuner().errors.FatalValueError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=1)
