@@ -67,19 +67,21 @@ def _on_host(value):
         return keras.ops.convert_to_numpy(value)
     import jax
 
-    if not tensor.is_fully_addressable:
+    # Devices may hold copies of the same shard: one of each is counted.
+    shards = {str(one.index): one.data for one in tensor.addressable_shards}
+    if sum(shard.size for shard in shards.values()) < tensor.size:
         from jax.experimental import multihost_utils
 
-        # Some shards are with other processes, which have to ask as well.
+        # The rest is with other processes, which have to ask as well.
         return multihost_utils.process_allgather(tensor, tiled=True)
     # JAX keeps what it puts together as long as the array, so that in the end
     # the host would hold the whole model: so ask another array of the shards.
-    shards = [shard.data for shard in tensor.addressable_shards]
-    return np.asarray(
-        jax.make_array_from_single_device_arrays(
-            tensor.shape, tensor.sharding, shards
-        )
+    twin = jax.make_array_from_single_device_arrays(
+        tensor.shape,
+        tensor.sharding,
+        [shard.data for shard in tensor.addressable_shards],
     )
+    return np.asarray(twin)
 
 
 def spectrum(matrix, method: str = "auto") -> Spectrum:
