@@ -267,3 +267,27 @@ def test_processes_are_recorded():
     model = distributed.make_model("coupled")
     info = run_info(model, RankTracker().recorder, 1)
     assert info["processes"] == 1
+
+
+EXAMPLES = {
+    "jax": "jax_devices.py",
+    "tensorflow": "tensorflow_replicas.py",
+    "torch": "torch_processes.py",
+}
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path):
+    path = ROOT / "examples" / "distributed" / EXAMPLES[BACKEND]
+    ended = subprocess.run(
+        [sys.executable, path, "--smoke", f"--run-dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.count("hidden_1/kernel") == 1
+    recording = open_run(tmp_path)
+    assert recording.epochs == [0, 1]
+    assert recording.info["fits"] == 1
