@@ -1,11 +1,14 @@
 """The same numbers on several devices and in several processes as on one."""
 
+import contextlib
 import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 
 import keras
 import numpy as np
@@ -33,9 +36,15 @@ def run(engine, processes=1, directory=None, **environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = [
-        subprocess.Popen(
-            [
+    with contextlib.ExitStack() as stack:
+        started = []
+        for index in range(processes):
+            # Files, since a pipe that nobody reads would hold a process up.
+            out, err = (
+                stack.enter_context(tempfile.TemporaryFile("w+"))
+                for _ in range(2)
+            )
+            command = [
                 sys.executable,
                 "-m",
                 "tests.distributed",
@@ -43,26 +52,35 @@ def run(engine, processes=1, directory=None, **environment):
                 f"--index={index}",
                 f"--port={port}",
                 f"--directory={directory}",
-            ],
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(processes)
-    ]
-    try:
-        ended = [one.communicate(timeout=240) for one in started]
-    finally:
-        for one in started:
-            one.kill()  # a peer that waits for one that has failed
-            one.wait()
-    for index, one in enumerate(started):
-        assert one.returncode == 0, (
-            f"process {index} of '{engine}' failed:\n{ended[index][1][-3000:]}"
-        )
-    return [json.loads(out.splitlines()[-1]) for out, _ in ended]
+            ]
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdout=out,
+                stderr=err,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            started.append((process, out, err))
+        # One that has failed would be waited for by the others for long.
+        until, failed = time.monotonic() + 240, False
+        while any(one.poll() is None for one, _, _ in started):
+            failed = any(one.poll() for one, _, _ in started)
+            if failed or time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        results = []
+        for index, (process, out, err) in enumerate(started):
+            out.seek(0), err.seek(0)
+            if process.poll() is None and failed:
+                continue
+            assert process.poll() == 0, (
+                f"process {index} of '{engine}' ended with {process.poll()}:\n"
+                f"{err.read()[-3000:]}"
+            )
+            results.append(json.loads(out.read().splitlines()[-1]))
+    return results
 
 
 def assert_same(actual, expected, what):

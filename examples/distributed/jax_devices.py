@@ -3,8 +3,8 @@
     python examples/distributed/jax_devices.py             # one machine
     python examples/distributed/jax_devices.py --sharded   # kernels in parts
 
-On one machine it takes every device there is; where that is one CPU, it makes
-four of it. On several hosts run the same command on each, with
+It takes every device there is, and makes four of a CPU where that is all. On
+several hosts run the same command on each, with
 
     KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:1234   # of process 0
     KERAS_DISTRIBUTION_NUM_PROCESSES=2
@@ -19,12 +19,8 @@ import argparse
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-SEVERAL_HOSTS = "KERAS_DISTRIBUTION_JOB_ADDRESSES" in os.environ
-if not SEVERAL_HOSTS:
-    # Of no effect where there are accelerators.
-    os.environ.setdefault(
-        "XLA_FLAGS", "--xla_force_host_platform_device_count=4"
-    )
+# Of no effect where there are accelerators.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 
 import keras
 import tensorflow as tf
@@ -79,7 +75,7 @@ def main():
     arguments = parser.parse_args()
 
     # Before anything else asks for a device.
-    if SEVERAL_HOSTS:
+    if "KERAS_DISTRIBUTION_JOB_ADDRESSES" in os.environ:
         keras.distribution.initialize()
     keras.utils.set_random_seed(0)  # the same weights in every process
     keras.distribution.set_distribution(make_distribution(arguments.sharded))
