@@ -32,7 +32,9 @@ def host_array(value) -> np.ndarray:
     """Copy a variable or tensor to a NumPy array of its exact values.
 
     bfloat16, float16 and float8 entries are widened to float32, which holds
-    them exactly; float32 and float64 stay as they are.
+    them exactly; float32 and float64 stay as they are. A variable that is
+    sharded over devices is put together here, and stays sharded. Where its
+    shards belong to several processes, each of them has to call this.
 
     Args:
         value: Keras variable, backend tensor or array-like of any shape.
@@ -40,11 +42,8 @@ def host_array(value) -> np.ndarray:
     Returns:
         A NumPy float32 or float64 array on the host, not aliased by training.
     """
-    if not isinstance(value, np.ndarray):
-        from keras import ops
-
-        value = ops.convert_to_numpy(value)
-    array = np.asarray(value)
+    array = value if isinstance(value, np.ndarray) else _on_host(value)
+    array = np.asarray(array)
     if array.dtype in (np.float32, np.float64):
         return array
     if np.issubdtype(array.dtype, np.complexfloating):
@@ -57,6 +56,32 @@ def host_array(value) -> np.ndarray:
         # Integers up to 2**53 are exact in float64, not in float32.
         return array.astype(np.float64)
     return array.astype(np.float32)
+
+
+def _on_host(value):
+    """A copy of a variable or tensor, put together where it is sharded."""
+    import keras
+
+    tensor = value.value if isinstance(value, keras.Variable) else value
+    if getattr(tensor, "is_fully_replicated", True):
+        return keras.ops.convert_to_numpy(value)
+    import jax
+
+    # Devices may hold copies of the same shard: one of each is counted.
+    shards = {str(one.index): one.data for one in tensor.addressable_shards}
+    if sum(shard.size for shard in shards.values()) < tensor.size:
+        from jax.experimental import multihost_utils
+
+        # The rest is with other processes, which have to ask as well.
+        return multihost_utils.process_allgather(tensor, tiled=True)
+    # JAX keeps what it puts together as long as the array, so that in the end
+    # the host would hold the whole model: so ask another array of the shards.
+    twin = jax.make_array_from_single_device_arrays(
+        tensor.shape,
+        tensor.sharding,
+        [shard.data for shard in tensor.addressable_shards],
+    )
+    return np.asarray(twin)
 
 
 def spectrum(matrix, method: str = "auto") -> Spectrum:
@@ -123,7 +148,9 @@ def spectra(
     check_method(method)
     if workers == 1:
         for matrix in matrices:
-            yield spectrum(matrix, method)
+            result = spectrum(matrix, method)
+            del matrix  # before the next one is copied
+            yield result
         return
     with _single_threaded_blas(), ThreadPoolExecutor(workers) as pool:
         pending: list = []
@@ -131,6 +158,7 @@ def spectra(
             # Copied here: frameworks want their tensors read by one thread.
             array = host_array(matrix)
             pending.append(pool.submit(_host_spectrum, array, method))
+            del matrix, array
             if len(pending) > workers:
                 yield pending.pop(0).result()
         for future in pending:

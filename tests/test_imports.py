@@ -22,6 +22,7 @@ FLOORS = {
     "spectrum": 1,
     "matricize": 1,
     "roles": 1,
+    "processes": 1,
     "measures": 2,
     "linalg": 2,
     "records": 3,

@@ -363,6 +363,14 @@ class TestTable:
         measured = [row["measured"] for row in tracker.table().rows]
         assert measured == [epsilon_rank(m.spectrum(), 0.5) for m in matrices]
 
+    def test_a_matrix_that_is_nan(self):
+        tracker, model = TheoryTracker(), make_model()
+        kernel = model.get_layer("second").kernel
+        kernel.assign(kernel * np.nan)
+        fit(OPTIMIZERS["plain"][0](0.1), tracker, model, epochs=1)
+        verdict = tracker.table().rows[1]["verdict"]
+        assert verdict.startswith("vacuous: its norm is too small")
+
 
 class TestPlot:
     def test_the_table_as_a_picture(self, tmp_path):

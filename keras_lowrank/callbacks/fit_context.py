@@ -1,29 +1,42 @@
 """What Keras does not tell a callback about the `fit` that calls it."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
+from keras_lowrank.processes import batches_per_update
 
-def enclosing_fit() -> tuple[list[keras.callbacks.Callback], int | None]:
+
+def enclosing_fit(
+    params: Mapping[str, Any] | None,
+) -> tuple[list[keras.callbacks.Callback], int | None]:
     """The callbacks of the running `fit`, in order, and its batch size.
 
     A callback knows neither its neighbours nor the batch size, and Keras has
     no call to ask for them; they stand in the frames of `CallbackList` and of
     `fit`, from which the hook is called. To be called from a hook.
 
+    Args:
+        params: Dict of what the callback was told. A loop of one's own can
+            say its batch size there: `CallbackList(..., batch_size=256)`.
+
     Returns:
         Tuple of the list of callbacks, empty when no `CallbackList` calls,
-        and of the batch size, `None` when no `fit` calls or when it does not
-        know it (a generator of unequal batches).
+        and of the samples of a step on all processes together, `None` where
+        `fit` does not know them (a generator of unequal batches) and nobody
+        says so.
     """
     callbacks, iterator = _enclosing_frames()
+    if iterator is None:
+        return callbacks, (params or {}).get("batch_size")
     adapter = getattr(iterator, "data_adapter", None)
     size = getattr(adapter, "batch_size", None)
     if size is None:  # of a `PyDataset`, which says it itself or not at all
         dataset = getattr(adapter, "py_dataset", None)
         size = getattr(dataset, "batch_size", None)
-    return callbacks, None if size is None else int(size)
+    return callbacks, None if size is None else size * batches_per_update()
 
 
 def build_as_fit_will(model) -> bool:

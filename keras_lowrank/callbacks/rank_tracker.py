@@ -13,6 +13,7 @@ from keras_lowrank.callbacks.recorder import Recorder
 from keras_lowrank.callbacks.run_info import run_info
 from keras_lowrank.callbacks.schedule import as_schedule
 from keras_lowrank.callbacks.trouble import consumers_listed_before
+from keras_lowrank.processes import process_count
 from keras_lowrank.records import Recording
 
 DEFAULT_MEASURES = ("rank", "stable_rank", "effective_rank")
@@ -48,7 +49,8 @@ class RankTracker(keras.callbacks.Callback):
             file that `open_run` reads, also while it is written. A `fit` that
             starts at `initial_epoch > 0` (`BackupAndRestore` does so)
             continues what is there; nothing there is overwritten. By default
-            records are kept in memory only.
+            records are kept in memory only. Of several processes that train
+            together, the first writes and the others do not.
         tensorboard: Path of a directory for TensorBoard event files, or
             `True` for `run_dir` itself. Needs tensorboardX, not TensorFlow.
         method: How spectra are computed, as for `keras_lowrank.linalg`:
@@ -120,7 +122,7 @@ class RankTracker(keras.callbacks.Callback):
         self.fit_seconds = self.own_seconds = 0.0
         with self._on_the_clock():
             self.recorder.open()
-            callbacks, self._batch_size = enclosing_fit()
+            callbacks, self._batch_size = enclosing_fit(self.params)
             keys = {f"{measure.name}_mean" for measure in self.measures}
             for trouble in consumers_listed_before(self, callbacks, keys):
                 self.recorder.warn(*trouble)
@@ -193,12 +195,16 @@ class RankTracker(keras.callbacks.Callback):
     def _start(self, first_epoch: int):
         self._epoch = first_epoch
         info = run_info(self.model, self.recorder, self.every, self.params)
-        if not self.recorder.start(first_epoch, info):
-            return
+        wanted = self.recorder.start(first_epoch, info)
         if len(self.recording) and not self._due(first_epoch):
-            return  # goes on from a moment that was not to be measured
+            wanted = False  # goes on from a moment that was not to be measured
+        # What was recorded only the chief can see. Others, who might need it
+        # for their `logs` or have to be there when a kernel is put together
+        # from all processes, begin with a measurement, and so it does too.
+        if not wanted and process_count() == 1:
+            return
         if build_as_fit_will(self.model):
-            self._measure()
+            self._measure(keep=wanted)
         else:
             self.recorder.warn(
                 "not built",
@@ -207,13 +213,14 @@ class RankTracker(keras.callbacks.Callback):
                 "epoch. Build it first, with `model.build(input_shape)`.",
             )
 
-    def _measure(self, logs=None):
+    def _measure(self, logs=None, keep=True):
         self.recorder.measure(
             self.model,  # on JAX this brings the weights up to date, once
             self._epoch,
             logs,
             batch_size=self._batch_size,
             steps_per_epoch=(self.params or {}).get("steps"),
+            keep=keep,
         )
 
     @contextlib.contextmanager

@@ -11,6 +11,7 @@ from keras_lowrank.callbacks.run_info import learning_rate
 from keras_lowrank.callbacks.run_info import updates
 from keras_lowrank.callbacks.trouble import sick_weights
 from keras_lowrank.measures import as_measures
+from keras_lowrank.processes import is_chief
 from keras_lowrank.records import EventWriter
 from keras_lowrank.records import Measurement
 from keras_lowrank.records import Record
@@ -26,7 +27,8 @@ class Recorder:
     """Measures a model when told, and hands the records to all sinks.
 
     What `RankTracker` does at the end of an epoch, without a `fit`: a loop of
-    one's own opens it, starts it, measures, and closes it.
+    one's own opens it, starts it, measures, and closes it. Of several
+    processes that train together, every one measures and the chief writes.
 
     Args:
         measures: As for `RankTracker`.
@@ -77,6 +79,7 @@ class Recorder:
         self._store: Store | None = None
         self._events: EventWriter | None = None
         self._matrices = None
+        self._latest: Measurement | None = None
         self._unwritten: list[Measurement] = []
         self._warned: set[str] = set()
 
@@ -85,7 +88,7 @@ class Recorder:
         self.close()
         self._unwritten = []
         self._warned = set()
-        if self.run_dir is not None:
+        if self.run_dir is not None and is_chief():
             self._store = Store(self.run_dir)
 
     def start(self, first_epoch: int, info: dict[str, Any]) -> bool:
@@ -108,8 +111,9 @@ class Recorder:
             self.recording = Recording(
                 self.measures, info, earlier.measurements
             )
+        self._latest = None
         known = first_epoch in self.recording.epochs
-        if self.tensorboard:
+        if self.tensorboard and is_chief():
             directory = (
                 self.run_dir if self.tensorboard is True else self.tensorboard
             )
@@ -117,7 +121,13 @@ class Recorder:
         return not known
 
     def measure(
-        self, model, epoch, logs=None, batch_size=None, steps_per_epoch=None
+        self,
+        model,
+        epoch,
+        logs=None,
+        batch_size=None,
+        steps_per_epoch=None,
+        keep=True,
     ) -> Measurement:
         """Measure a model as it is now, and hand the records over.
 
@@ -127,6 +137,8 @@ class Recorder:
             logs: Dict of what else to keep of the epoch.
             batch_size: Int, or `None` where it is not known.
             steps_per_epoch: Int, or `None` where it is not known.
+            keep: Boolean, whether to record it, or only to repeat it in
+                `log_values` until the next.
 
         Returns:
             The `Measurement`.
@@ -150,6 +162,9 @@ class Recorder:
             seconds=time.perf_counter() - began,
             time=time.time(),
         )
+        self._latest = measurement
+        if not keep:
+            return measurement
         self.recording.append(measurement)
         for trouble in sick_weights(
             measurement, self.recording.measurements[0]
@@ -160,10 +175,14 @@ class Recorder:
 
     def log_values(self) -> dict[str, float]:
         """Mean of each measure over the weight matrices, last measured."""
+        latest = self._latest
+        if latest is None and len(self.recording):
+            latest = self.recording.measurements[-1]
+        if latest is None:
+            return {}
         return {
-            f"{measure.name}_mean": item.mean(measure.name)
+            f"{measure.name}_mean": latest.mean(measure.name)
             for measure in self.measures
-            for item in self.recording.measurements[-1:]
         }
 
     def warn(self, what: str, message: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lowrank.processes import process_count
 from keras_lowrank.version import __version__
 
 
@@ -33,6 +34,7 @@ def run_info(model, recorder, every, fit=None) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "backend": keras.backend.backend(),
+        "processes": process_count(),
     }
 
 

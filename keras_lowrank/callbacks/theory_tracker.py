@@ -105,7 +105,14 @@ class TheoryTracker(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._reset()
         model = self.model
-        _, batch_size = enclosing_fit()
+        if getattr(model, "optimizer", None) is None:
+            raise ValueError(
+                f"'{model.name}' is not compiled, so TheoryTracker has no "
+                "optimizer whose updates it could watch. Call "
+                "`model.compile(optimizer, loss)` first, and update by "
+                "`model.optimizer`."
+            )
+        _, batch_size = enclosing_fit(self.params)
         if batch_size is not None:
             self._samples = batch_size * _accumulated(model.optimizer)
         if not build_as_fit_will(model):
@@ -121,7 +128,8 @@ class TheoryTracker(keras.callbacks.Callback):
                 "TheoryTracker does not know the batch size, and nothing can "
                 "be certified without it. Give `fit` arrays and a "
                 "`batch_size`, or a `PyDataset` with an attribute "
-                "`batch_size`.",
+                "`batch_size`; in a loop of your own, give `batch_size` to "
+                "`keras.callbacks.CallbackList`.",
                 KerasLowrankWarning,
                 stacklevel=2,
             )
@@ -136,7 +144,9 @@ class TheoryTracker(keras.callbacks.Callback):
         if self._log is not None:
             assert self._samples is not None
             steps = self._log.read()
-            for index, item in enumerate(self._logged):
+            # None in a loop that leaves the updates to another optimizer.
+            made = len(steps.learning_rates)
+            for index, item in enumerate(self._logged if made else ()):
                 window = window_of(item, index, steps, self._samples)
                 self.windows[item.matrix.name] = window
         certified = []
@@ -338,7 +348,11 @@ class TheoryTracker(keras.callbacks.Callback):
         dtype = str(item.matrix.variable.dtype)
         if decay_lost_in_rounding(rate, item.decay.rate, dtype):
             return "vacuous: the decay is lost in rounding"
-        least = np.min(self.windows[item.matrix.name].remainders)
+        if item.matrix.name not in self.windows:
+            return "vacuous: the optimizer made no update"
+        # There are none of a matrix that is NaN.
+        remainders = self.windows[item.matrix.name].remainders
+        least = np.min(remainders, initial=np.inf)
         if not np.isfinite(least):
             return "vacuous: its norm is too small, too large or not finite"
         return (

@@ -41,7 +41,7 @@ class Measurement:
         records: Tuple of `Record`, one per weight matrix.
         logs: Dict of the epoch's own logs (loss, metrics), empty at epoch 0.
         learning_rate: Float, that of the next update, or `None`.
-        batch_size: Int, samples per update as `fit` was told, or `None`.
+        batch_size: Int, samples of a step on all processes, or `None`.
         steps_per_epoch: Int, or `None` where `fit` did not know.
         seconds: Float, what taking this measurement cost.
         time: Float, when it was taken, in seconds since 1970.

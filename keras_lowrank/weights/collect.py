@@ -141,7 +141,8 @@ def _check_model(model) -> None:
     if not isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be a Keras model or layer. "
-            f"Received: {model!r} (of type {type(model)})."
+            f"Received: {model!r} (of type {type(model)}). Of a torch wrapper "
+            "such as DistributedDataParallel give the `module`."
         )
     if not model.built:
         raise ValueError(

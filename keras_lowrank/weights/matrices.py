@@ -179,6 +179,7 @@ class WeightMatrices(Sequence):
         variable, value = None, None
         for matrix in self.matrices:
             if matrix.variable is not variable:
+                value = None  # before the next one is copied
                 variable, value = matrix.variable, matrix._applied.read()
             yield matrix.matricization.matrix(value, matrix.part)
 
