@@ -53,6 +53,7 @@ class Panel:
         y_label: String with the unit of `y`.
         lines: Tuple of `Line`.
         log_y: Boolean, whether the vertical axis is logarithmic.
+        log_x: Boolean, whether the horizontal one is.
         caption: String with the definition of what is drawn.
         rows: Tuple of strings, names of the heights 0, 1, ... from the top, in
             place of a vertical axis of numbers.
@@ -64,6 +65,7 @@ class Panel:
     y_label: str
     lines: tuple[Line, ...]
     log_y: bool = False
+    log_x: bool = False
     caption: str = ""
     rows: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -97,7 +97,9 @@ def _draw(axes, panel: Panel) -> None:
         axes.set_yscale("log")
     elif panel.lines and not panel.rows:
         axes.set_ylim(bottom=0)
-    if panel.lines and all(line.x.dtype.kind == "i" for line in panel.lines):
+    if panel.log_x:
+        axes.set_xscale("log")
+    elif panel.lines and all(line.x.dtype.kind == "i" for line in panel.lines):
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(panel.title, fontsize=10, pad=16 if panel.caption else 6)
     axes.set_xlabel(panel.x_label)
