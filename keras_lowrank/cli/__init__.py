@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from keras_lowrank.cli import compare
 from keras_lowrank.cli import demo
 from keras_lowrank.cli import inspect
 from keras_lowrank.cli import reproduce
@@ -11,7 +12,7 @@ from keras_lowrank.cli import run
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
-COMMANDS = (demo, run, reproduce, inspect)
+COMMANDS = (demo, run, compare, reproduce, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line, `sys.argv[1:]` by default.
 
     Returns:
-        Exit status: 0, or 1 with a line on standard error that says why.
+        Exit status: 0, or 1 with a line on standard error that says why; and
+        2 from `compare` where backends differ.
     """
     options = _parser().parse_args(arguments)
     try:
