@@ -1,4 +1,4 @@
-"""Tables like `model.summary()`: printed, framed, as JSON or HTML."""
+"""Tables like `model.summary()`: printed, framed, as JSON, HTML, Markdown."""
 
 import dataclasses
 import html
@@ -145,6 +145,31 @@ class Table:
         """`to_dict()` as JSON; NaN becomes `null`."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
+    def to_markdown(self) -> str:
+        """The table as GitHub's Markdown, notes and title included."""
+        aligned = [
+            "---:" if index and column.justify == "right" else "---"
+            for index, column in enumerate(self.columns)
+        ]
+        lines = [
+            [column.heading or column.key for column in self.columns],
+            aligned,
+            *(
+                [column.text(row) for column in self.columns]
+                for row in self.rows
+            ),
+        ]
+        text = [f"**{_markdown(self.title)}**", ""]
+        if self.columns:
+            text += [
+                f"| {' | '.join(_markdown(cell) for cell in cells)} |"
+                for cells in lines
+            ]
+            text.append("")
+        for note in self.notes:
+            text += [_markdown(note), ""]
+        return "\n".join(text)
+
     def to_frame(self):
         """The rows as a `pandas.DataFrame`. Needs pandas."""
         return frame(self.rows)
@@ -176,6 +201,14 @@ class Table:
             f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
             f"{notes}"
         )
+
+
+def _markdown(text: str) -> str:
+    """Text on one line, where nothing is taken for markup of a table."""
+    text = " ".join(text.split())
+    for mark in "\\|*_`<":
+        text = text.replace(mark, f"\\{mark}")
+    return text
 
 
 def frame(rows: Iterable[dict[str, Any]]):

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from keras_lowrank.cli import compare
 from keras_lowrank.cli import demo
 from keras_lowrank.cli import inspect
 from keras_lowrank.cli import reproduce
@@ -12,7 +13,7 @@ from keras_lowrank.cli import search
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
-COMMANDS = (demo, run, search, reproduce, inspect)
+COMMANDS = (demo, run, compare, search, reproduce, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line, `sys.argv[1:]` by default.
 
     Returns:
-        Exit status: 0, or 1 with a line on standard error that says why.
+        Exit status: 0, or 1 with a line on standard error that says why; and
+        2 from `compare` where backends differ.
     """
     options = _parser().parse_args(arguments)
     try:

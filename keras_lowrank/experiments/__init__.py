@@ -2,6 +2,8 @@
 
 from keras_lowrank.experiments.batches import Batches
 from keras_lowrank.experiments.batches import epoch_order
+from keras_lowrank.experiments.compare import Comparison
+from keras_lowrank.experiments.compare import compare
 from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.data import digits
 from keras_lowrank.experiments.models import mlp

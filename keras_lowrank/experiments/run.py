@@ -1,5 +1,7 @@
 """Training what a spec says, from where it was left."""
 
+import statistics
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from keras_lowrank.experiments.choice import Choice
 from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.runs import Run
 from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.experiments.training import Change
 from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import evaluate
 from keras_lowrank.experiments.training import get_state
@@ -37,6 +40,7 @@ def run(
     report: Report | None = None,
     checkpoint_seconds: float = 30.0,
     data: Data | None = None,
+    change: Change | None = None,
 ) -> Run:
     """Train what a spec says, or go on with it, or find it done.
 
@@ -52,13 +56,16 @@ def run(
             logs)`.
         checkpoint_seconds: Float, least time between checkpoints.
         data: The `Data` of the spec, if it is loaded already.
+        change: Function given the compiled model before training, for what a
+            spec cannot say. It changes the model in place or returns another.
+            Such runs need an `out_dir` of their own.
 
     Returns:
         The `Run`, complete.
 
     Raises:
         ValueError: for a network, data set or optimizer that is not known, or
-            when the data are not those that the run began with.
+            when the data, or the change, are not those it began with.
         OSError: when the data are missing, or `out_dir` cannot be written.
 
     Example:
@@ -70,15 +77,17 @@ def run(
     if not this.complete:
         data = load_data(spec.data) if data is None else data
         with runs.training(this):
-            _train(this, data, report, checkpoint_seconds)
+            _train(this, data, report, checkpoint_seconds, change)
     return this
 
 
-def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
+def _train(this: Run, data: Data, report, checkpoint_seconds, change) -> None:
     spec = this.spec
     plan = spec.plan(len(data.x_train))
-    model = build_model(spec, data)
+    model = build_model(spec, data, change=change)
     about = identity(this, checksum(data))
+    if change is not None:
+        about["change"] = f"{change.__module__}:{change.__qualname__}"
     first, seconds = 0, 0.0
     checkpoint = checkpoint_of(this, about)
     if checkpoint is not None:
@@ -106,7 +115,9 @@ def _train(this: Run, data: Data, report, checkpoint_seconds) -> None:
         ],
     )
     logs = {key: float(values[-1]) for key, values in history.history.items()}
-    runs.complete(this, plan, logs, clock.seconds)
+    runs.complete(
+        this, plan, logs, clock.seconds, cost(clock.epochs, tracker.overhead)
+    )
     remove_checkpoint(this.run_dir)
 
 
@@ -149,13 +160,49 @@ def checkpoint_of(run: Run, about: dict[str, Any]) -> Checkpoint | None:
     return checkpoint
 
 
+def cost(epochs: list[float], measuring: float) -> dict[str, float | None]:
+    """What a run cost in time and memory, since it last began.
+
+    Args:
+        epochs: Seconds of the updates of each epoch, in order.
+        measuring: Float, the share of the time that measuring took.
+
+    Returns:
+        Dict of `first_epoch_seconds`, in which programs are compiled,
+        `epoch_seconds`, the median of the others, `measuring_share`, and
+        `peak_bytes`, the most memory that this process has held; `None` for
+        what is not known.
+    """
+    return {
+        "first_epoch_seconds": epochs[0] if epochs else None,
+        "epoch_seconds": statistics.median(epochs[1:]) if epochs[1:] else None,
+        "measuring_share": measuring,
+        "peak_bytes": peak_memory(),
+    }
+
+
+def peak_memory() -> int | None:
+    """The most memory this process has held, in bytes; `None` on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
 class _Clock(keras.callbacks.Callback):
-    """Seconds of training, those before a restart included."""
+    """Seconds of training, those before a restart included.
+
+    The first of the callbacks, so that `epochs`, the seconds of each epoch
+    since a restart, count the updates alone.
+    """
 
     def __init__(self, earlier: float):
         super().__init__()
         self.earlier = earlier
-        self.began = time.perf_counter()
+        self.began = self.epoch_began = time.perf_counter()
+        self.epochs: list[float] = []
 
     @property
     def seconds(self) -> float:
@@ -163,6 +210,12 @@ class _Clock(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.began = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(time.perf_counter() - self.epoch_began)
 
 
 class _Evaluation(keras.callbacks.Callback):

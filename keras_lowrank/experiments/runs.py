@@ -53,7 +53,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What is known at the end: epochs, steps, clock, logs, versions.
+        """What is known at the end: epochs, steps, clock, logs, cost, versions.
 
         Raises:
             ValueError: when the run is not complete.
@@ -250,14 +250,25 @@ def begin(run: Run) -> None:
     write_whole(run.run_dir / SPEC_FILE, run.spec.to_json())
 
 
-def complete(run: Run, plan, logs: dict[str, float], seconds: float) -> None:
-    """Write the result that makes a run complete."""
+def complete(
+    run: Run,
+    plan,
+    logs: dict[str, float],
+    seconds: float,
+    cost: dict[str, float | None] | None = None,
+) -> None:
+    """Write the result that makes a run complete.
+
+    `cost` is what the run took for itself, not known of one that shared its
+    program with others.
+    """
     result = {
         "epochs": plan.epochs,
         "steps": plan.steps,
         "decay_clock": plan.decay_clock() if plan.weight_decay else 0.0,
         "logs": logs,
         "seconds": seconds,
+        "cost": cost or {},
         "finished": time.time(),
         "versions": {
             "keras_lowrank": __version__,

@@ -2,6 +2,8 @@
 
 import contextlib
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,8 +20,15 @@ from keras_lowrank.experiments.start import change_start
 EVALUATION_BATCH = 1000
 
 
+# What a spec cannot say: a function that is given the compiled model.
+Change = Callable[[keras.Model], Any]
+
+
 def build_model(
-    spec: ExperimentSpec, data: Data, learning_rate=None
+    spec: ExperimentSpec,
+    data: Data,
+    learning_rate=None,
+    change: Change | None = None,
 ) -> keras.Model:
     """The network of an experiment, initialised, compiled and built.
 
@@ -28,9 +37,14 @@ def build_model(
         data: The `Data` it is trained on.
         learning_rate: What the optimizer takes instead of the learning rates
             of the spec.
+        change: Function given the compiled model, which changes it in place
+            or returns another.
 
     Returns:
         Compiled Keras model, with an optimizer that has its variables.
+
+    Raises:
+        TypeError: when `change` returns what is no compiled Keras model.
     """
     with _policy(spec.precision):
         model = models.build(
@@ -50,8 +64,22 @@ def build_model(
         make_loss(spec.loss),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
+    if change is not None:
+        model = _changed(model, change)
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _changed(model: keras.Model, change: Change) -> keras.Model:
+    changed = change(model)
+    changed = model if changed is None else changed
+    if not isinstance(changed, keras.Model) or not changed.compiled:
+        raise TypeError(
+            "A change must return a compiled Keras model, or None when it "
+            f"changed the model it was given. Received: {changed!r} from "
+            f"{getattr(change, '__qualname__', change)}."
+        )
+    return changed
 
 
 def measured_weights(spec: ExperimentSpec) -> str:
@@ -164,8 +192,11 @@ def given_variables(model: keras.Model) -> dict[str, keras.Variable]:
         `weight_decay`.
     """
     optimizer = model.optimizer
-    while not isinstance(optimizer, DecayedOptimizer):
-        optimizer = optimizer.inner_optimizer  # past a `LossScaleOptimizer`
+    # Past a `LossScaleOptimizer`; a changed model may have none of ours.
+    while not isinstance(optimizer, DecayedOptimizer) and hasattr(
+        optimizer, "inner_optimizer"
+    ):
+        optimizer = optimizer.inner_optimizer
     found = {
         "learning_rate": optimizer.learning_rate,
         "weight_decay": optimizer.weight_decay,
