@@ -396,6 +396,24 @@ def read_specs(path) -> list[ExperimentSpec]:
         FileNotFoundError: when there is no such file.
         ValueError: when it cannot be read, or holds no valid experiment.
     """
+    values = read_values(path)
+    axes = values.pop("sweep", {})
+    return sweep(ExperimentSpec.from_dict(values), axes)
+
+
+def read_values(path) -> dict[str, Any]:
+    """The fields of an experiment, and tables beside them, of a file.
+
+    Args:
+        path: Path of a file whose name ends in `.toml` or `.json`.
+
+    Returns:
+        Dict.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it cannot be read.
+    """
     path = pathlib.Path(path)
     if path.suffix not in (".toml", ".json"):
         raise ValueError(
@@ -414,8 +432,7 @@ def read_specs(path) -> list[ExperimentSpec]:
             f"'{path}' must hold the fields of an experiment. "
             f"Received: a {type(values).__name__}."
         )
-    axes = values.pop("sweep", {})
-    return sweep(ExperimentSpec.from_dict(values), axes)
+    return values
 
 
 def labels(specs: Sequence[ExperimentSpec]) -> dict[ExperimentSpec, str]:

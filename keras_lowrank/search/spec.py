@@ -1,13 +1,11 @@
 """`SearchSpec`: what is searched for, where and how, as a value."""
 
 import dataclasses
-import json
-import pathlib
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 from keras_lowrank.experiments import ExperimentSpec
+from keras_lowrank.experiments.spec import read_values
 from keras_lowrank.search.objective import LowestRank
 from keras_lowrank.search.objective import Objective
 from keras_lowrank.search.objective import ParetoFront
@@ -212,22 +210,8 @@ def read_search_spec(path) -> SearchSpec:
     weight_decay = { min = 1e-4, max = 1e-1 }
     ```
     """
-    path = pathlib.Path(path)
-    if path.suffix not in (".toml", ".json"):
-        raise ValueError(
-            "A search is read from a `.toml` or a `.json` file. "
-            f"Received: '{path}'."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file '{path}'.")
-    read = tomllib.loads if path.suffix == ".toml" else json.loads
-    try:
-        values = read(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{path}' is not valid: {error}") from error
-    if not isinstance(values, dict) or not isinstance(
-        values.get("search"), dict
-    ):
+    values = read_values(path)
+    if not isinstance(values.get("search"), dict):
         raise ValueError(
             f"'{path}' has no table `search`, with what to search for and "
             "where: `[search.space]` and the fields and values in it."
