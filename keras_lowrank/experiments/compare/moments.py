@@ -75,7 +75,7 @@ def choose_moments(plan: Plan, steps: int, state_bytes: int) -> Moments:
     >>> plan = Plan(64, 8, 10, (40,), (0.1, 0.02), 0.0)
     >>> moments = choose_moments(plan, steps=30, state_bytes=1000)
     >>> moments.legs[0][-3:], moments.legs[39]
-    ((27, 29, 30), (40, 41))
+    ((28, 29, 30), (40, 41))
     """
     steps = min(steps, plan.steps)
     room = max(3, MAX_BYTES // max(1, state_bytes))
