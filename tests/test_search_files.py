@@ -201,11 +201,10 @@ def recorded_epochs(out, trial):
     return found
 
 
+@pytest.mark.once  # that a run itself goes on is tested on every backend
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-@pytest.mark.parametrize(
-    "workers", [1, pytest.param(2, marks=pytest.mark.once)]
-)
+@pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_any_moment_it_goes_on(tmp_path, workers):
     out = tmp_path / "out"
     path = write_toml(tmp_path, epochs=40)
