@@ -120,6 +120,7 @@ class TestBackend:
             env=clean | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
         )
 
+    @pytest.mark.once
     def test_the_command_chooses_before_keras_is_imported(
         self, tmp_path, saved_model
     ):

@@ -363,6 +363,7 @@ class TestOutput:
 
 
 class TestCommand:
+    @pytest.mark.once  # its runs are those of `test_runs`, on every backend
     def test_smoke(self, tmp_path, capsys):
         command = ["reproduce", "control_start", "--size", "smoke"]
         assert main([*command, "--out", str(tmp_path)]) == 0

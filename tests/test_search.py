@@ -212,6 +212,7 @@ def test_decay_means_what_it_says(tmp_path):
     assert left == pytest.approx(1 - 0.25 * 2 * 0.1, rel=1e-5)
 
 
+@pytest.mark.once
 def test_equal_steps_and_equal_clocks(tmp_path):
     decays = {"weight_decay": [0.05, 0.1]}
     for name, options, space, expected in (
@@ -322,6 +323,7 @@ def test_a_mistake_is_not_searched_around(tmp_path):
             tuner.search(X, Y, **(FIT | fit))
 
 
+@pytest.mark.once
 def test_batches_of_a_data_set_are_its_own(tmp_path):
     class Batched(keras.utils.PyDataset):
         def __len__(self):
@@ -336,6 +338,7 @@ def test_batches_of_a_data_set_are_its_own(tmp_path):
         tuner.search(Batched(), **FIT)
 
 
+@pytest.mark.once
 def test_a_search_with_other_settings_is_another(tmp_path):
     for floor, error in (
         (0.1, None),
@@ -446,6 +449,7 @@ def test_optuna_finds_a_front_over_the_same_space(tmp_path):
         ]
 
 
+@pytest.mark.once
 def test_optuna_prunes(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 

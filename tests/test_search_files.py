@@ -116,6 +116,7 @@ def test_a_search_from_a_shell_and_more_of_it(tmp_path, capsys):
     assert "holds a search with another `about`" in capsys.readouterr().err
 
 
+@pytest.mark.once  # every tuner runs on every backend in `test_search`
 @pytest.mark.parametrize(
     "more",
     [
