@@ -281,7 +281,10 @@ def complete(
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    draft = path.with_suffix(".part")
+    """Write a file that is there whole or not at all.
+
+    Processes that write it at once each have a draft of their own.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)

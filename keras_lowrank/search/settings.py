@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+from keras_lowrank.experiments.runs import write_whole
 from keras_lowrank.search.objective import Objective
 from keras_lowrank.search.objective import as_objective
 from keras_lowrank.search.objective import objective_to_dict
@@ -103,10 +103,7 @@ def write_settings(directory, settings: Settings) -> None:
             )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Workers may begin at once: each writes a draft of its own.
-    draft = path.with_name(f"{SETTINGS_FILE}.{os.getpid()}.part")
-    draft.write_text(json.dumps(told, indent=2), encoding="utf-8")
-    os.replace(draft, path)
+    write_whole(path, json.dumps(told, indent=2))
 
 
 def read_settings(directory) -> Settings:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+from keras_lowrank.experiments.runs import write_whole
 from keras_lowrank.records import Recording
 from keras_lowrank.records import open_run
 from keras_lowrank.search.objective import WORST_SCORE
@@ -162,10 +163,8 @@ def write_trial(directory, trial: Trial) -> None:
             for item in trial.executions
         ],
     }
-    # Two workers may begin the default at once: each has a draft of its own.
-    draft = directory / f"{TRIAL_FILE}.{os.getpid()}.part"
-    draft.write_text(json.dumps(plain(told), indent=2), encoding="utf-8")
-    os.replace(draft, directory / TRIAL_FILE)
+    # Two workers may begin the default at once.
+    write_whole(directory / TRIAL_FILE, json.dumps(plain(told), indent=2))
 
 
 def read_trial(directory) -> Trial | None:
