@@ -28,6 +28,10 @@ class Point:
 class Engine(Protocol):
     """Says which points to try. Called by one thread at a time."""
 
+    @property
+    def name(self) -> str:
+        """The name of this process among those that ask."""
+
     def ask(self, worker: str) -> Point | None:
         """The next point for a worker.
 

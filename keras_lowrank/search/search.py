@@ -153,19 +153,16 @@ class _Search:
         write_settings(self.out_dir, settings.with_about(self.asked.to_dict()))
         engine: Engine
         if self.asked.method == "optuna":
-            engine, name = StudyEngine(self.asked, self.out_dir, objective), ""
+            engine = StudyEngine(self.asked, self.out_dir, objective)
         else:
             engine = oracles.OracleEngine(
                 self.asked, self.out_dir, lease_seconds
             )
-            name = engine.name
-        names = [name or "worker"]
-        if self.workers > 1:
-            names = [f"{names[0]}-{index}" for index in range(self.workers)]
         work = functools.partial(self._work, engine, objective)
         if self.workers == 1:
-            work(names[0])
+            work(engine.name)
             return
+        names = [f"{engine.name}-{index}" for index in range(self.workers)]
         with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(work, name) for name in names]
             try:

@@ -12,9 +12,8 @@ from keras_lowrank.search.objective import ParetoFront
 from keras_lowrank.search.objective import as_objective
 from keras_lowrank.search.settings import as_last
 from keras_lowrank.search.settings import as_seeds
-from keras_lowrank.search.space import Range
 from keras_lowrank.search.space import SearchSpace
-from keras_lowrank.search.specified import spec_at
+from keras_lowrank.search.specified import check_space
 
 METHODS = ("random", "grid", "bayesian", "hyperband", "optuna")
 EQUALS = ("epochs", "steps", "decay_clock")
@@ -115,21 +114,13 @@ class SearchSpec:
             )
 
     def _check_space(self):
-        if "seed" in self.space.names:
-            raise ValueError(
-                "Seeds are given as `seeds`, not in the space: they are what "
-                "intervals are taken over."
-            )
         fixed = {"epochs", "steps", "decay_clock"} & set(self.space.names)
         if fixed and self.equal != "epochs":
             raise ValueError(
                 f'`equal="{self.equal}"` says when every trial stops. '
                 f"Received: {', '.join(sorted(fixed))} in the space too."
             )
-        for name, axis in self.space.axes.items():
-            ends = (axis.min, axis.max) if isinstance(axis, Range) else axis
-            for value in ends:
-                spec_at(self.spec, {name: value})  # says what is wrong
+        check_space(self.spec, self.space)
 
     def _check_method(self):
         if self.trials is None and self.method not in ("grid", "hyperband"):

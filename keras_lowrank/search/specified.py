@@ -21,6 +21,8 @@ from keras_lowrank.search.forget import forgetting
 from keras_lowrank.search.moment import Moment
 from keras_lowrank.search.moment import OnEpoch
 from keras_lowrank.search.outcome import outcome
+from keras_lowrank.search.space import Range
+from keras_lowrank.search.space import SearchSpace
 from keras_lowrank.search.trials import Execution
 
 RUNS_DIR = "runs"
@@ -149,6 +151,28 @@ def spec_at(spec: ExperimentSpec, values: Mapping[str, Any]) -> ExperimentSpec:
     """
     (found,) = sweep(spec, {name: [value] for name, value in values.items()})
     return found
+
+
+def check_space(spec: ExperimentSpec, space: SearchSpace) -> None:
+    """Say what is wrong with a name or a value before a search.
+
+    Args:
+        spec: `ExperimentSpec`, the default point.
+        space: `SearchSpace` of its fields.
+
+    Raises:
+        TypeError: for a value of the wrong type.
+        ValueError: for an unknown field, a value out of range, or seeds.
+    """
+    if "seed" in space.names:
+        raise ValueError(
+            "Seeds are given as `seeds`, not in the space: they are what "
+            "intervals are taken over."
+        )
+    for name, axis in space.axes.items():
+        ends = (axis.min, axis.max) if isinstance(axis, Range) else axis
+        for value in ends:
+            spec_at(spec, {name: value})
 
 
 def values_of(spec: ExperimentSpec, names) -> dict[str, Any]:

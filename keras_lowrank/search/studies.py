@@ -34,6 +34,8 @@ class StudyEngine:
         objective: The objective, known by now.
     """
 
+    name = "worker"
+
     def __init__(self, search: SearchSpec, directory, objective: Objective):
         self._search = search
         self._objective = objective

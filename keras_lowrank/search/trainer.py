@@ -30,6 +30,7 @@ from keras_lowrank.search.settings import as_seeds
 from keras_lowrank.search.space import SearchSpace
 from keras_lowrank.search.specified import RUNS_DIR
 from keras_lowrank.search.specified import SpecTrainings
+from keras_lowrank.search.specified import check_space
 from keras_lowrank.search.specified import spec_at
 from keras_lowrank.search.specified import values_of
 from keras_lowrank.search.trials import Execution
@@ -127,18 +128,7 @@ class TrialTrainer:
                 "A spec says itself when to stop: `spec.replace(steps=...)`. "
                 f"Received: {self.stop}."
             )
-        if "seed" in self.space.names:
-            raise ValueError(
-                "Seeds are given as `seeds`, not in the space: they are what "
-                "intervals are taken over."
-            )
-        for name, axis in self.space.to_dict().items():
-            # Says what is wrong with a name or a value before a search.
-            ends = (
-                [axis["min"], axis["max"]] if isinstance(axis, dict) else axis
-            )
-            for value in ends:
-                spec_at(spec, {name: value})
+        check_space(spec, self.space)
 
     def settings(self, objective: Objective) -> Settings:
         """What all trials have in common.
