@@ -1,16 +1,21 @@
 """Training in a process of its own, that tells of every epoch."""
 
+import collections
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 _DEVICES = "--xla_force_host_platform_device_count"
+
+# Lines that are kept of what a process said before it failed.
+_LINES = 20
 
 # What is told of an epoch: id of the spec, epoch, epochs, logs.
 Tell = Callable[[dict[str, Any]], None]
@@ -55,7 +60,7 @@ class Processes:
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_NUM_INTEROP_THREADS": "1",
         }
-        self._running: set[subprocess.Popen] = set()
+        self._running: list[subprocess.Popen] = []
         self._lock = threading.Lock()
 
     def train(
@@ -74,43 +79,69 @@ class Processes:
         Raises:
             ProcessError: when the process ends otherwise than well.
         """
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "keras_lowrank_cli", "run"),
-                *(str(path), "--out", str(out_dir), "--json"),
-                *("--workers", "1"),
-                *("--checkpoint-seconds", str(checkpoint_seconds)),
-            ],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        with self._lock:
-            self._running.add(process)
-        said = []
-        try:
-            for line in process.stdout or ():
-                told = _told(line)
-                if told is None:
-                    said.append(line)
-                    continue
-                with self._lock:
-                    tell(told)
-            status = process.wait()
-        finally:
-            # What it has done is in its checkpoints.
-            process.kill()
-            process.wait()
+        command = [
+            *(sys.executable, "-m", "keras_lowrank_cli", "run"),
+            *(str(path), "--out", str(out_dir), "--json"),
+            *("--workers", "1"),
+            *("--checkpoint-seconds", str(checkpoint_seconds)),
+        ]
+
+        def hear(line: str) -> bool:
+            told = _told(line)
+            if told is None:
+                return False
             with self._lock:
-                self._running.discard(process)
+                tell(told)
+            return True
+
+        status, said = listen(
+            command, self._environment, hear, self._running.append
+        )
         if status:
-            raise ProcessError(what, status, "".join(said[-20:]))
+            raise ProcessError(what, status, "".join(said))
 
     def kill(self) -> None:
         """End all of them at once."""
-        for process in list(self._running):
+        for process in self._running:
             process.kill()
+
+
+def listen(
+    command: list[str],
+    environment: Mapping[str, str],
+    hear: Callable[[str], bool],
+    started: Callable[[subprocess.Popen], None] | None = None,
+) -> tuple[int, list[str]]:
+    """Run a process to its end, and hear each line that it says.
+
+    Args:
+        command: List of strings.
+        environment: Dict of its environment variables.
+        hear: Function of a line, whether it is taken; what is not is kept.
+            Whatever it raises ends the process.
+        started: Function told of the process, or `None`.
+
+    Returns:
+        Tuple of its exit status, negative for the signal that killed it, and
+        of the last lines that were kept.
+    """
+    process = subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if started is not None:
+        started(process)
+    try:
+        lines = (line for line in process.stdout or () if not hear(line))
+        said = list(collections.deque(lines, maxlen=_LINES))
+        return process.wait(), said
+    finally:
+        # What it has done is in its checkpoints.
+        process.kill()
+        process.wait()
 
 
 def _told(line: str) -> dict[str, Any] | None:

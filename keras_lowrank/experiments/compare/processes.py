@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from keras_lowrank.experiments.compare.side import Side
 from keras_lowrank.experiments.compare.worker import MARK
+from keras_lowrank.experiments.process import listen
 from keras_lowrank.experiments.spec import ExperimentSpec
 
 # Told of the sides: which, what it does, and the share of that it has done.
@@ -93,27 +93,21 @@ def train_sides(
 
 def _work(side: Side, job: dict[str, Any], report: Report | None):
     """Run a job in a process; what it said if it failed, `None` if not."""
-    process = subprocess.Popen(
+
+    def hear(line: str) -> bool:
+        if not line.startswith(MARK):
+            return False
+        if report is not None:
+            told = json.loads(line.removeprefix(MARK))
+            report(side.label, told["doing"], told["share"])
+        return True
+
+    status, said = listen(
         [sys.executable, "-m", f"{__package__}.worker", json.dumps(job)],
-        env=os.environ | {"KERAS_BACKEND": side.backend},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        os.environ | {"KERAS_BACKEND": side.backend},
+        hear,
     )
-    said: list[str] = []
-    try:
-        for line in process.stdout or ():
-            if not line.startswith(MARK):
-                said = [*said, line.rstrip()][-_LINES:]
-            elif report is not None:
-                told = json.loads(line.removeprefix(MARK))
-                report(side.label, told["doing"], told["share"])
-        status = process.wait()
-    except BaseException:
-        # What it has done is in its checkpoint.
-        process.kill()
-        process.wait()
-        raise
     if status == 0:
         return None
-    return f"status {status}; " + ("\n".join(said) or "it said nothing")
+    lines = [line.rstrip() for line in said[-_LINES:]]
+    return f"status {status}; " + ("\n".join(lines) or "it said nothing")
