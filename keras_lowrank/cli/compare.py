@@ -61,7 +61,7 @@ def run(options) -> int:
     import rich.console
 
     from keras_lowrank.experiments.compare import compare
-    from keras_lowrank.experiments.spec import read_specs
+    from keras_lowrank.experiments.specs import read_specs
 
     specs = read_specs(options.spec)
     if len(specs) != 1:

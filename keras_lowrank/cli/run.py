@@ -52,7 +52,7 @@ def run(options) -> int:
     from keras_lowrank.experiments.progress import Progress
     from keras_lowrank.experiments.run_all import run_all
     from keras_lowrank.experiments.runs import summary
-    from keras_lowrank.experiments.spec import read_specs
+    from keras_lowrank.experiments.specs import read_specs
 
     specs = read_specs(options.spec)
     settings = {

@@ -16,5 +16,5 @@ from keras_lowrank.experiments.runs import read_runs
 from keras_lowrank.experiments.runs import runs_table
 from keras_lowrank.experiments.runs import summary
 from keras_lowrank.experiments.spec import ExperimentSpec
-from keras_lowrank.experiments.spec import read_specs
-from keras_lowrank.experiments.spec import sweep
+from keras_lowrank.experiments.specs import read_specs
+from keras_lowrank.experiments.specs import sweep

@@ -6,7 +6,7 @@ import rich.console
 import rich.progress
 
 from keras_lowrank.experiments.spec import ExperimentSpec
-from keras_lowrank.experiments.spec import labels
+from keras_lowrank.experiments.specs import labels
 
 # Lines that a run leaves in a log.
 _LINES = 20

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_lowrank.experiments.spec import ExperimentSpec
-from keras_lowrank.experiments.spec import labels
+from keras_lowrank.experiments.specs import labels
 from keras_lowrank.records import Recording
 from keras_lowrank.records import open_run
 from keras_lowrank.tables import Column

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_lowrank.experiments import ExperimentSpec
-from keras_lowrank.experiments.spec import read_values
+from keras_lowrank.experiments.specs import read_values
 from keras_lowrank.search.objective import LowestRank
 from keras_lowrank.search.objective import Objective
 from keras_lowrank.search.objective import ParetoFront

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_lowrank.experiments.paper.fields import field_of
 from keras_lowrank.experiments.spec import ExperimentSpec
-from keras_lowrank.experiments.spec import sweep
+from keras_lowrank.experiments.specs import sweep
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import numerical_rank
 
