@@ -64,9 +64,9 @@ def run(options) -> int:
     from keras_lowrank.search.objective import LowestRank
     from keras_lowrank.search.progress import SearchProgress
     from keras_lowrank.search.report import write_report
-    from keras_lowrank.search.results import DEFAULT_TRIAL
     from keras_lowrank.search.search import search
     from keras_lowrank.search.spec import read_search_spec
+    from keras_lowrank.search.trials import DEFAULT_TRIAL
     from keras_lowrank.search.trials import read_trials
 
     asked = read_search_spec(options.spec)

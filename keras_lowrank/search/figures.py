@@ -12,8 +12,8 @@ from keras_lowrank.decay import convert_weight_decay
 from keras_lowrank.plots import Line
 from keras_lowrank.plots import Map
 from keras_lowrank.plots import Panel
-from keras_lowrank.search.results import DEFAULT_TRIAL
 from keras_lowrank.search.results import SearchResults
+from keras_lowrank.search.trials import DEFAULT_TRIAL
 from keras_lowrank.search.trials import Trial
 
 # The paper's combination: the rank that SGD can keep grows with it.

@@ -8,7 +8,7 @@ import rich.console
 import rich.progress
 
 from keras_lowrank.search.moment import Moment
-from keras_lowrank.search.results import DEFAULT_TRIAL
+from keras_lowrank.search.trials import DEFAULT_TRIAL
 from keras_lowrank.search.trials import Trial
 
 

@@ -16,12 +16,10 @@ from keras_lowrank.search.statistics import Interval
 from keras_lowrank.search.statistics import paired_difference
 from keras_lowrank.search.trials import Trial
 from keras_lowrank.search.trials import read_trials
-from keras_lowrank.tables import Column
+from keras_lowrank.search.words import gain
+from keras_lowrank.search.words import trials_table
 from keras_lowrank.tables import Table
 from keras_lowrank.tables import frame
-
-# The id of the point that a search begins from.
-DEFAULT_TRIAL = "default"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +55,17 @@ class SearchResults:
         Returns:
             List of at most `count` trials.
         """
-        return sorted(self.complete, key=self._order)[:count]
+        return sorted(self.complete, key=self.order)[:count]
 
-    def _order(self, trial: Trial):
-        """By score; among equal ones, by the goals."""
+    def order(self, trial: Trial):
+        """What trials are sorted by: the score, and among equal ones the goals.
+
+        Args:
+            trial: `Trial`, complete or not.
+
+        Returns:
+            Tuple of floats, smaller for the better.
+        """
         signs = {"min": 1, "max": -1}
         return (
             trial.score(self.objective),
@@ -171,30 +176,7 @@ class SearchResults:
         Returns:
             List of strings.
         """
-        default = next(
-            (trial for trial in self.trials if trial.id == DEFAULT_TRIAL), None
-        )
-        found = [trial for trial in self.best() if trial is not default]
-        if default is None or not found:
-            return ["No trial is better than the default."]
-        (best,) = found
-        if not self.objective.meets(best.metrics):
-            return [f"No trial keeps the constraint: {self.objective}."]
-        told = ", ".join(
-            f"{name} {best.interval(name, level)} against "
-            f"{default.interval(name, level)}"
-            for name, _ in self.objective.goals
-        )
-        values = ", ".join(f"{k} {_value(v)}" for k, v in best.values.items())
-        lines = [f"Best is trial {best.id} ({values}): {told}."]
-        if default.status != "complete":
-            return [*lines, f"The default {default.status}: {default.reason}."]
-        gains = self.dominates(best, default, level)
-        better = {n for n, gain in gains.items() if gain.mean >= 0}
-        verdict = "dominates" if better == set(gains) else "does not dominate"
-        told = ", ".join(f"{n} better by {g}" for n, g in gains.items())
-        lines.append(f"It {verdict} the default: seed by seed, {told}.")
-        return lines
+        return gain(self, level)
 
     def _points(self, trials: Iterable[Trial], goals):
         values = np.array(
@@ -291,53 +273,7 @@ class SearchResults:
         Returns:
             A `Table`.
         """
-        names = list(dict.fromkeys(n for t in self.trials for n in t.values))
-        front = {trial.id for trial in self.pareto()}
-        ranked = sorted(self.trials, key=self._order)
-        columns = [
-            Column("trial", "Trial"),
-            *(Column(name, _heading(name), _value) for name in names),
-            *(
-                Column(name, _heading(name), str)
-                for name, _ in self.objective.goals
-            ),
-            Column("size", "Size", lambda value: f"{value:.0f}"),
-            Column("state", "State", justify="left"),
-        ]
-        rows = [
-            {
-                "trial": trial.id,
-                **trial.values,
-                **{
-                    name: trial.interval(name)
-                    for name, _ in self.objective.goals
-                    if name in trial.metrics
-                },
-                "size": trial.metrics.get("size"),
-                "state": self._state(trial, trial.id in front),
-                "reason": trial.reason,
-                "score": trial.score(self.objective),
-            }
-            for trial in ranked[:count]
-        ]
-        notes = [
-            f"Objective: {self.objective}. Values at the end of training, "
-            f"means over {len(self.settings.seeds)} seeds"
-            + (
-                " ± half the width of the 95 % interval (Student's t)."
-                if len(self.settings.seeds) > 1
-                else "."
-            ),
-            "Size: numbers to keep the weight matrices, each in two factors "
-            "of its rank where that is less.",
-        ]
-        return Table("Trials, the best first", columns, rows, notes)
-
-    def _state(self, trial: Trial, on_front: bool) -> str:
-        if trial.status != "complete":
-            return trial.status
-        words = [] if self.objective.meets(trial.metrics) else ["misses"]
-        return ", ".join([*words, *(["front"] if on_front else [])])
+        return trials_table(self, count)
 
     def __repr__(self):
         return (
@@ -368,12 +304,3 @@ def read_search(directory) -> SearchResults:
     directory = pathlib.Path(directory)
     settings = read_settings(directory)
     return SearchResults(directory, settings, tuple(read_trials(directory)))
-
-
-def _heading(name: str) -> str:
-    words = name.removesuffix("_mean").replace("val_", "test ")
-    return words.replace("_", "\n").replace(" ", "\n").capitalize()
-
-
-def _value(value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

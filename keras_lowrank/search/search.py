@@ -19,7 +19,6 @@ from keras_lowrank.search.asking import Waiting
 from keras_lowrank.search.moment import Moment
 from keras_lowrank.search.moment import Pruned
 from keras_lowrank.search.objective import Objective
-from keras_lowrank.search.results import DEFAULT_TRIAL
 from keras_lowrank.search.results import SearchResults
 from keras_lowrank.search.results import read_search
 from keras_lowrank.search.settings import write_settings
@@ -29,6 +28,7 @@ from keras_lowrank.search.specified import with_equal
 from keras_lowrank.search.studies import StudyEngine
 from keras_lowrank.search.studies import score_so_far
 from keras_lowrank.search.trainer import TrialTrainer
+from keras_lowrank.search.trials import DEFAULT_TRIAL
 from keras_lowrank.search.trials import Trial
 from keras_lowrank.search.trials import read_trial
 

@@ -27,6 +27,9 @@ from keras_lowrank.tables import plain
 
 TRIAL_FILE = "executions.json"
 
+# The id of the point that a search begins from.
+DEFAULT_TRIAL = "default"
+
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
