@@ -171,7 +171,7 @@ def traces():
 def most_copies():
     """How many kernels lie on the host at once while a model is measured."""
     alive, most = [], 0
-    on_host = linalg._on_host
+    on_host = linalg.host._on_host
 
     def watched(value):
         nonlocal most
@@ -180,11 +180,11 @@ def most_copies():
         most = max(most, sum(one() is not None for one in alive))
         return array
 
-    linalg._on_host = watched
+    linalg.host._on_host = watched
     with model_parallel().scope():
         model = make_model("coupled")
         list(kl.weight_matrices(model).spectra())
-    linalg._on_host = on_host
+    linalg.host._on_host = on_host
     assert len(alive) == 3
     return most
 

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 import pytest
 import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import ops
 
 from keras_lowrank import linalg
@@ -221,11 +223,11 @@ class TestEdges:
         assert read == [0]
 
     def test_threads_of_blas_are_given_back(self):
-        threads = [pool["num_threads"] for pool in linalg._blas().info()]
+        threads = [pool["num_threads"] for pool in linalg.host._blas().info()]
         linalg.spectrum(np.ones((4, 4)))
         list(linalg.spectra([np.ones((4, 4))] * 3, workers=2))
         assert threads == [
-            pool["num_threads"] for pool in linalg._blas().info()
+            pool["num_threads"] for pool in linalg.host._blas().info()
         ]
 
 
@@ -261,3 +263,132 @@ class TestOnTheBackend:
         linalg.spectrum(keras.Variable(np.eye(3, dtype="float32")))
         assert keras.config.floatx() == "float32"
         assert keras.backend.standardize_dtype(ops.ones(2).dtype) == "float32"
+
+
+@pytest.mark.once
+class TestProducts:
+    @given(
+        sizes=st.tuples(*[st.integers(1, 12)] * 3), seed=st.integers(0, 1000)
+    )
+    def test_spectrum_is_that_of_the_matrix_they_make(self, sizes, seed):
+        rows, inner, columns = sizes
+        rng = np.random.default_rng(seed)
+        left = rng.normal(size=(rows, inner))
+        right = rng.normal(size=(inner, columns))
+        spectrum = linalg.spectrum(linalg.Product(left, right))
+        expected = np.linalg.svd(left @ right, compute_uv=False)
+        assert spectrum.shape == (rows, columns)
+        assert len(spectrum.values) == min(rows, inner, columns)
+        kept = expected[: len(spectrum.values)]
+        np.testing.assert_allclose(spectrum.values, kept, atol=1e-12)
+        assert np.all(expected[len(kept) :] <= spectrum.resolution + 1e-12)
+
+    def test_large_factors_of_a_small_product_say_what_they_resolve(self):
+        # (1e8, 1) times its near null vector: only rounding is left.
+        left = np.array([[1e8, 1.0]])
+        right = np.array([[1.0], [-1e8]])
+        spectrum = linalg.spectrum(linalg.Product(left, right))
+        assert spectrum.values[0] <= spectrum.resolution
+
+    def test_blocks(self):
+        rng = np.random.default_rng(0)
+        product = linalg.Product(
+            rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 2, 5))
+        )
+        whole = scipy.linalg.block_diag(*product.to_numpy())
+        expected = np.linalg.svd(whole, compute_uv=False)[:6]
+        spectrum = linalg.spectrum(product)
+        assert spectrum.shape == whole.shape
+        np.testing.assert_allclose(spectrum.values, expected, rtol=1e-12)
+
+    def test_not_finite(self):
+        product = linalg.Product(np.array([[np.nan, 1.0]]), np.ones((2, 3)))
+        spectrum = linalg.spectrum(product)
+        assert spectrum.reason == "1 NaN of 2 entries of a factor"
+        assert np.isnan(spectrum.values).all()
+
+    def test_threads_take_them_too(self):
+        rng = np.random.default_rng(0)
+        products = [
+            linalg.Product(rng.normal(size=(6, 2)), rng.normal(size=(2, 4)))
+            for _ in range(3)
+        ]
+        for one, other in zip(
+            linalg.spectra(products),
+            linalg.spectra(products, workers=2),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one.values, other.values)
+
+    def test_factors_that_do_not_fit(self):
+        with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\)"):
+            linalg.Product(np.ones((2, 3)), np.ones((2, 4)))
+
+
+@pytest.mark.once
+class TestTruncation:
+    @pytest.mark.parametrize("shape", [(8, 5), (5, 8), (5, 5)], ids=str)
+    @pytest.mark.parametrize("rank", [1, 3, 5])
+    def test_error_is_that_of_the_discarded_values(self, shape, rank):
+        matrix = planted([5.0, 3.0, 1.0, 0.1, 0.01], shape, seed=rank)
+        matrix = matrix.astype("float32")
+        values = np.linalg.svd(matrix.astype("float64"), compute_uv=False)
+        product = linalg.truncate(matrix, rank)
+        error = np.linalg.norm(product.to_numpy() - matrix)
+        discarded = np.linalg.norm(values[rank:])
+        assert error == pytest.approx(discarded, rel=1e-9, abs=1e-12)
+        assert np.linalg.norm(product.left) == pytest.approx(
+            np.linalg.norm(product.right)
+        )
+
+    def test_second_moments_make_the_error_of_outputs_smallest(self):
+        rng = np.random.default_rng(0)
+        inputs = rng.normal(size=(300, 12)) * np.geomspace(0.01, 3, 12)
+        matrix = rng.normal(size=(12, 9))
+        moment = inputs.T @ inputs / len(inputs)
+        values, vectors = np.linalg.eigh(moment)
+        root = vectors * np.sqrt(values) @ vectors.T
+        best = np.linalg.svd(root @ matrix, compute_uv=False)
+        for rank in (1, 4, 9):
+            product = linalg.truncate(matrix, rank, moment)
+            error = inputs @ (product.to_numpy() - matrix)
+            rms = np.linalg.norm(error) / len(inputs) ** 0.5
+            discarded = np.linalg.norm(best[rank:])
+            assert rms == pytest.approx(discarded, rel=1e-4, abs=1e-6)
+
+    def test_inputs_that_never_occur_cost_nothing_where_they_can(self):
+        # Half of the input never occurs; the data alone would not say what to
+        # do with it, and the largest directions are kept.
+        moment = np.diag([1.0, 1.0, 0.0, 0.0])
+        matrix = np.diag([2.0, 1.0, 8.0, 0.5])
+        product = linalg.truncate(matrix, 3, moment)
+        np.testing.assert_allclose(
+            product.to_numpy(), np.diag([2.0, 1.0, 8.0, 0.0]), atol=1e-5
+        )
+
+    def test_absent_directions_can_be_trained(self):
+        product = linalg.truncate(np.diag([4.0, 0.0, 0.0]), rank=2)
+        assert not product.left[:, 1].any()
+        assert np.linalg.norm(product.right[1]) == pytest.approx(1.0)
+
+    def test_blocks_are_truncated_one_by_one(self):
+        blocks = np.random.default_rng(0).normal(size=(3, 5, 4))
+        product = linalg.truncate(blocks, 2)
+        assert product.left.shape == (3, 5, 2)
+        one = linalg.truncate(blocks[1], 2).to_numpy()
+        np.testing.assert_allclose(product.to_numpy()[1], one)
+
+    @pytest.mark.parametrize("rank", [0, 4, -1])
+    def test_rank_out_of_range(self, rank):
+        with pytest.raises(
+            ValueError, match=rf"rank={rank} for shape \(3, 4\)"
+        ):
+            linalg.truncate(np.ones((3, 4)), rank)
+
+    def test_not_finite(self):
+        with pytest.raises(ValueError, match="1 infinite of 4 entries"):
+            linalg.truncate(np.array([[1.0, np.inf], [0.0, 1.0]]), 1)
+
+    def test_moments_of_another_shape(self):
+        with pytest.raises(ValueError, match=r"\(3, 3\).*shape=\(4, 4\)"):
+            linalg.truncate(np.ones((3, 4)), 1, np.eye(4))

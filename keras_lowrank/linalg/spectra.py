@@ -1,19 +1,19 @@
-"""The seam: tensors in, float64 spectra out.
+"""Spectra of matrices, in float64 on the host.
 
-The only file that knows devices, dtypes and backends. Whatever the backend
-that trains, the numbers are computed here, in float64 NumPy on the host, so
-the same weights give the same spectrum everywhere. A device route would be a
-second function of the same signature as `_host_spectrum`.
+A device route would be a second function of the signature of
+`_host_spectrum`.
 """
 
-import functools
 from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import threadpoolctl
 
+from keras_lowrank.linalg.host import host_array
+from keras_lowrank.linalg.host import non_finite_reason
+from keras_lowrank.linalg.host import single_threaded_blas
+from keras_lowrank.linalg.product import Product
 from keras_lowrank.spectrum import Spectrum
 
 # Relative to the largest singular value: a float64 Gram matrix squares the
@@ -26,62 +26,6 @@ PROMISED_ABOVE = 1e-4
 PROMISED_ERROR = 1e-8
 
 METHODS = ("auto", "gram", "svd")
-
-
-def host_array(value) -> np.ndarray:
-    """Copy a variable or tensor to a NumPy array of its exact values.
-
-    bfloat16, float16 and float8 entries are widened to float32, which holds
-    them exactly; float32 and float64 stay as they are. A variable that is
-    sharded over devices is put together here, and stays sharded. Where its
-    shards belong to several processes, each of them has to call this.
-
-    Args:
-        value: Keras variable, backend tensor or array-like of any shape.
-
-    Returns:
-        A NumPy float32 or float64 array on the host, not aliased by training.
-    """
-    array = value if isinstance(value, np.ndarray) else _on_host(value)
-    array = np.asarray(array)
-    if array.dtype in (np.float32, np.float64):
-        return array
-    if np.issubdtype(array.dtype, np.complexfloating):
-        raise TypeError(
-            "Spectra are defined here for real matrices. "
-            f"Received: an array of dtype {array.dtype}. "
-            "Measure its real and imaginary parts as separate matrices."
-        )
-    if array.dtype.kind in "iub":
-        # Integers up to 2**53 are exact in float64, not in float32.
-        return array.astype(np.float64)
-    return array.astype(np.float32)
-
-
-def _on_host(value):
-    """A copy of a variable or tensor, put together where it is sharded."""
-    import keras
-
-    tensor = value.value if isinstance(value, keras.Variable) else value
-    if getattr(tensor, "is_fully_replicated", True):
-        return keras.ops.convert_to_numpy(value)
-    import jax
-
-    # Devices may hold copies of the same shard: one of each is counted.
-    shards = {str(one.index): one.data for one in tensor.addressable_shards}
-    if sum(shard.size for shard in shards.values()) < tensor.size:
-        from jax.experimental import multihost_utils
-
-        # The rest is with other processes, which have to ask as well.
-        return multihost_utils.process_allgather(tensor, tiled=True)
-    # JAX keeps what it puts together as long as the array, so that in the end
-    # the host would hold the whole model: so ask another array of the shards.
-    twin = jax.make_array_from_single_device_arrays(
-        tensor.shape,
-        tensor.sharding,
-        [shard.data for shard in tensor.addressable_shards],
-    )
-    return np.asarray(twin)
 
 
 def spectrum(matrix, method: str = "auto") -> Spectrum:
@@ -98,7 +42,9 @@ def spectrum(matrix, method: str = "auto") -> Spectrum:
     Args:
         matrix: Array, tensor or Keras variable of shape `(m, n)`; or of shape
             `(b, m, n)`, read as the block-diagonal matrix of its `b` blocks,
-            whose singular values are those of the blocks together.
+            whose singular values are those of the blocks together. Or a
+            `Product`, which has as many values as it has inner dimensions,
+            from a float64 SVD whatever the method.
         method: `"gram"`, `"svd"` or `"auto"`: `"svd"` for float64 (and
             integer) entries, and for matrices with values of which `"gram"`
             could miss what is promised (between 1e-4 and about 1e-3 of the
@@ -117,14 +63,14 @@ def spectrum(matrix, method: str = "auto") -> Spectrum:
     array([4., 3., 0.])
     """
     check_method(method)
-    array = host_array(matrix)
-    if array.ndim not in (2, 3):
+    array = _on_hand(matrix)
+    if len(array.shape) not in (2, 3):
         raise ValueError(
             "A spectrum belongs to a matrix of shape (m, n) or to diagonal "
             f"blocks of shape (b, m, n). Received: shape={array.shape}. "
             "Reshape a kernel with `weight_matrices`, which knows its layer."
         )
-    with _single_threaded_blas():
+    with single_threaded_blas():
         return _host_spectrum(array, method)
 
 
@@ -152,11 +98,11 @@ def spectra(
             del matrix  # before the next one is copied
             yield result
         return
-    with _single_threaded_blas(), ThreadPoolExecutor(workers) as pool:
+    with single_threaded_blas(), ThreadPoolExecutor(workers) as pool:
         pending: list = []
         for matrix in matrices:
             # Copied here: frameworks want their tensors read by one thread.
-            array = host_array(matrix)
+            array = _on_hand(matrix)
             pending.append(pool.submit(_host_spectrum, array, method))
             del matrix, array
             if len(pending) > workers:
@@ -173,13 +119,19 @@ def check_method(method: str) -> None:
         )
 
 
-def _host_spectrum(array: np.ndarray, method: str) -> Spectrum:
+def _on_hand(matrix) -> np.ndarray | Product:
+    return matrix if isinstance(matrix, Product) else host_array(matrix)
+
+
+def _host_spectrum(array: np.ndarray | Product, method: str) -> Spectrum:
+    if isinstance(array, Product):
+        return _product_spectrum(array)
     blocks = array if array.ndim == 3 else array[None]
     count, rows, columns = blocks.shape
     shape = (count * rows, count * columns)
     size = count * min(rows, columns)
     if not np.isfinite(array).all():
-        reason = _non_finite_reason(array)
+        reason = non_finite_reason(array)
         return Spectrum(np.full(size, np.nan), shape, reason=reason)
     largest_entry = float(np.max(np.abs(array), initial=0.0))
     if largest_entry == 0.0:
@@ -199,6 +151,34 @@ def _host_spectrum(array: np.ndarray, method: str) -> Spectrum:
             values = _sorted(_svd_values, scaled)
     values = np.ldexp(values, exponent)
     return Spectrum(values, shape, resolution=relative * float(values[0]))
+
+
+def _product_spectrum(product: Product) -> Spectrum:
+    left, right = product.left, product.right
+    if left.ndim == 2:
+        left, right = left[None], right[None]
+    count, rows, inner = left.shape
+    columns = right.shape[-1]
+    shape = (count * rows, count * columns)
+    size = count * min(rows, inner, columns)
+    for array in (left, right):
+        if not np.isfinite(array).all():
+            reason = f"{non_finite_reason(array)} of a factor"
+            return Spectrum(np.full(size, np.nan), shape, reason=reason)
+    values, error = [np.zeros(0)], 0.0
+    for one, other in zip(left, right, strict=True):
+        triangles = [
+            np.linalg.qr(factor.astype(np.float64), mode="r")
+            for factor in (one, other.T)
+        ]
+        values.append(_svd_values(triangles[0] @ triangles[1].T))
+        # What rounding leaves is measured by the factors, which may be large
+        # where their product is small.
+        norms = [np.linalg.norm(triangle) for triangle in triangles]
+        error = max(error, float(norms[0] * norms[1]))
+    resolution = max(rows, columns) * np.finfo(np.float64).eps * error
+    ordered = np.sort(np.concatenate(values))[::-1]
+    return Spectrum(ordered, shape, resolution=resolution)
 
 
 def _sorted(singular_values, blocks: np.ndarray) -> np.ndarray:
@@ -226,25 +206,3 @@ def _gram_may_miss(values: np.ndarray, side: int) -> bool:
 def _svd_values(matrix: np.ndarray) -> np.ndarray:
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     return np.linalg.svd(tall, compute_uv=False)
-
-
-def _non_finite_reason(array: np.ndarray) -> str:
-    nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-    found = [
-        f"{count} {what}"
-        for count, what in ((nan, "NaN"), (infinite, "infinite"))
-        if count
-    ]
-    return f"{' and '.join(found)} of {array.size} entries"
-
-
-@functools.cache
-def _blas() -> threadpoolctl.ThreadpoolController:
-    # Looking up the loaded libraries costs milliseconds: once is enough.
-    return threadpoolctl.ThreadpoolController()
-
-
-def _single_threaded_blas():
-    # A second BLAS thread gains little and stalls for seconds when another
-    # process wants the core, so matrices are spread over threads instead.
-    return _blas().limit(limits=1, user_api="blas")
