@@ -167,18 +167,20 @@ def _product_spectrum(product: Product) -> Spectrum:
             return Spectrum(np.full(size, np.nan), shape, reason=reason)
     values, error = [np.zeros(0)], 0.0
     for one, other in zip(left, right, strict=True):
-        triangles = [
-            np.linalg.qr(factor.astype(np.float64), mode="r")
-            for factor in (one, other.T)
-        ]
-        values.append(_svd_values(triangles[0] @ triangles[1].T))
+        upper, lower = _triangle(one), _triangle(other.T).T
+        values.append(_svd_values(upper @ lower))
         # What rounding leaves is measured by the factors, which may be large
         # where their product is small.
-        norms = [np.linalg.norm(triangle) for triangle in triangles]
-        error = max(error, float(norms[0] * norms[1]))
+        norms = np.linalg.norm(upper) * np.linalg.norm(lower)
+        error = max(error, float(norms))
     resolution = max(rows, columns) * np.finfo(np.float64).eps * error
     ordered = np.sort(np.concatenate(values))[::-1]
     return Spectrum(ordered, shape, resolution=resolution)
+
+
+def _triangle(matrix: np.ndarray) -> np.ndarray:
+    """Triangular matrix with the Gram matrix of `matrix`."""
+    return np.asarray(np.linalg.qr(matrix.astype(np.float64), mode="r"))
 
 
 def _sorted(singular_values, blocks: np.ndarray) -> np.ndarray:
