@@ -18,8 +18,15 @@ from keras_lowrank.gradients import Uses
 from keras_lowrank.gradients import gradient_spectra
 from keras_lowrank.gradients import register_uses
 from keras_lowrank.gradients import weight_uses
+from keras_lowrank.layers import LowRankConv1D
+from keras_lowrank.layers import LowRankConv2D
+from keras_lowrank.layers import LowRankDense
+from keras_lowrank.layers import LowRankEinsumDense
+from keras_lowrank.layers import LowRankEmbedding
+from keras_lowrank.matricize import Factored
 from keras_lowrank.matricize import Matricization
 from keras_lowrank.matricize import Skip
+from keras_lowrank.matricize import register_factored
 from keras_lowrank.matricize import register_matricization
 from keras_lowrank.measures import MEASURES
 from keras_lowrank.measures import Measure

@@ -26,6 +26,7 @@ FLOORS = {
     "measures": 2,
     "linalg": 2,
     "records": 3,
+    "layers": 3,
     "weights": 3,
     "baselines": 3,
     "theory": 3,
@@ -41,8 +42,9 @@ FLOORS = {
 }
 
 PUBLIC = """
-    Certificate DecayedOptimizer GradientRank GradientRanks
-    KerasLowrankWarning MEASURES Matricization Measure RankReport
+    Certificate DecayedOptimizer Factored GradientRank GradientRanks
+    KerasLowrankWarning LowRankConv1D LowRankConv2D LowRankDense
+    LowRankEinsumDense LowRankEmbedding MEASURES Matricization Measure RankReport
     RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses
     WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
     as_measures closed_form_rank condition_number convert_weight_decay
@@ -50,7 +52,7 @@ PUBLIC = """
     energy_rank epsilon_rank explain_weight_decay frobenius_norm
     gradient_spectra initial_baseline initial_spectra log_spaced
     marchenko_pastur_count nuclear_norm numerical_rank open_run
-    participation_ratio rank_report register_matricization register_uses
+    participation_ratio rank_report register_factored register_matricization register_uses
     schatten_norm spectral_gap spectral_norm stable_rank weight_matrices
     weight_uses
 """.split()

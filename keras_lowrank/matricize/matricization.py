@@ -181,3 +181,18 @@ class Matricization:
         rows = math.prod(sizes[axis] for axis in self.rows)
         stack = array.reshape(blocks, rows, -1)
         return stack[0] if blocks == 1 else stack
+
+    def tensor(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The tensor of a matrix: the reverse of `matrix`, for the whole.
+
+        Args:
+            matrix: NumPy array of shape `(m, n)` or `(b, m, n)`.
+            shape: Tuple of ints, the shape of the tensor.
+
+        Returns:
+            NumPy array of that shape.
+        """
+        sizes = self._sizes(shape)
+        order = [a % len(sizes) for a in self.blocks + self.rows + self.columns]
+        array = matrix.reshape([sizes[axis] for axis in order])
+        return array.transpose(np.argsort(order)).reshape(shape)

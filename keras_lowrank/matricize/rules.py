@@ -65,15 +65,26 @@ def _depthwise(variable):
 
 @register_matricization(layers.EinsumDense)
 def einsum_dense(layer, variable):
-    """Contracted axes are rows, new ones columns, kept ones blocks.
+    """Contracted axes are rows, new ones columns, kept ones blocks."""
+    if variable.name != "kernel":
+        return None
+    return einsum_matricization(layer.equation)
+
+
+def einsum_matricization(equation: str) -> Matricization | Skip:
+    """How the kernel of an einsum layer becomes a matrix.
 
     Where two axes are rows, or else two are columns, the first of them is that
     of the heads, as in Keras' attention layers: `(heads, head_dim, dim)` and
     `(dim, heads, head_dim)`.
+
+    Args:
+        equation: String as `keras.layers.EinsumDense` takes it.
+
+    Returns:
+        A `Matricization`, or a `Skip` where there are no rows or no columns.
     """
-    if variable.name != "kernel":
-        return None
-    rows, columns, blocks = einsum_axes(layer.equation)
+    rows, columns, blocks = einsum_axes(equation)
     if not rows or not columns:
         return Skip("scale: no sum over one axis gives another")
     several = [axes for axes in (rows, columns) if len(axes) == 2]

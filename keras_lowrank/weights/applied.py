@@ -1,8 +1,9 @@
 """What a layer applies, where that is not the variable it stores.
 
 A layer with LoRA applies its kernel plus the product of two factors; a
-quantized layer applies integers over a scale. Both are put together here on
-the host, in float64, and rounded to the precision of the kernel once.
+quantized layer applies integers over a scale; a low-rank layer applies a
+product. They are put together here on the host, in float64, and rounded to
+the precision of the kernel once.
 """
 
 import dataclasses
@@ -13,7 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lowrank.linalg import Product
 from keras_lowrank.linalg import host_array
+from keras_lowrank.matricize import Factored
 from keras_lowrank.matricize import Skip
 from keras_lowrank.matricize import einsum_axes
 
@@ -44,12 +47,15 @@ class Applied:
         read: Function without arguments that gives it as a NumPy array.
         note: String that says how it differs from the variable, or `""`.
         sources: Tuple of the variables it is made of.
+        product: Function without arguments that gives its matrix as a
+            `Product`, where it is one.
     """
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     note: str = ""
     sources: tuple[Any, ...] = ()
+    product: Callable[[], Product] | None = None
 
 
 def applied_tensor(layer, variable) -> Applied | Skip:
@@ -103,6 +109,42 @@ def applied_tensor(layer, variable) -> Applied | Skip:
     if isinstance(stored, Skip):
         return stored
     return _with_lora(layer, variable, stored)
+
+
+def applied_product(made: Factored) -> Applied | Skip:
+    """The kernel that a layer makes of its factors, as each is applied.
+
+    Args:
+        made: `Factored`.
+
+    Returns:
+        An `Applied`, or a `Skip` where a factor cannot be read.
+    """
+    parts = [
+        applied_tensor(layer, variable) for layer, variable in made.factors
+    ]
+    for part in parts:
+        if isinstance(part, Skip):
+            return dataclasses.replace(
+                part, reason=f"a factor of `{made.name}` is: {part.reason}"
+            )
+    factors = [part for part in parts if isinstance(part, Applied)]
+
+    def product():
+        return made.join(*(factor.read() for factor in factors))
+
+    def read():
+        # As the tensor it stands for, so that its parts can be taken.
+        return made.matricization.tensor(product().to_numpy(), made.shape)
+
+    notes = {factor.note: None for factor in factors if factor.note}
+    return Applied(
+        tuple(made.shape),
+        read,
+        " ".join([made.note, *notes]),
+        tuple(s for factor in factors for s in factor.sources),
+        product,
+    )
 
 
 def _lora_base(layer, variable) -> str | None:

@@ -2,9 +2,13 @@
 
 import keras
 
+from keras_lowrank.matricize import Matricization
 from keras_lowrank.matricize import Skip
 from keras_lowrank.matricize import as_views
+from keras_lowrank.matricize import factored_by
 from keras_lowrank.matricize import matricize
+from keras_lowrank.weights.applied import Applied
+from keras_lowrank.weights.applied import applied_product
 from keras_lowrank.weights.applied import applied_tensor
 from keras_lowrank.weights.filters import select
 from keras_lowrank.weights.matrices import SkippedWeight
@@ -88,11 +92,22 @@ def weight_matrices(
 
 
 def _matrices_of(location, views) -> list[WeightMatrix] | Skip:
-    variable, layers = location.variable, location.layers
-    applied = applied_tensor(layers[0], variable)
+    variable, layer, name = location.variable, location.layers[0], location.name
+    how: Matricization | Skip
+    found = factored_by(location.layers, variable)
+    if found is not None:
+        layer, made = found
+        name = location.name_in(layer, made.name)
+        if variable is not made.factors[0][1]:
+            return Skip(f"factor of `{made.name}`, measured as a product")
+        applied = applied_product(made)
+        how = made.matricization
+    else:
+        applied = applied_tensor(layer, variable)
+        if isinstance(applied, Applied):
+            how = matricize(location.layers, variable, applied.shape)
     if isinstance(applied, Skip):
         return applied
-    how = matricize(layers, variable, applied.shape)
     if isinstance(how, Skip):
         return how
     view = views[how.view] if how.parts else "merged"
@@ -110,9 +125,9 @@ def _matrices_of(location, views) -> list[WeightMatrix] | Skip:
         parts += range(count)
     return [
         WeightMatrix(
-            name=_part_name(location.name, how, part),
+            name=_part_name(name, how, part),
             variable=variable,
-            layer=layers[0],
+            layer=layer,
             matricization=how,
             part=part,
         )

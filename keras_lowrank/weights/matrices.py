@@ -10,8 +10,10 @@ import numpy as np
 from keras_lowrank import linalg
 from keras_lowrank.matricize import Matricization
 from keras_lowrank.matricize import Skip
+from keras_lowrank.matricize import factored_by
 from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.weights.applied import Applied
+from keras_lowrank.weights.applied import applied_product
 from keras_lowrank.weights.applied import applied_tensor
 
 
@@ -74,8 +76,9 @@ class WeightMatrix:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the variable."""
-        return tuple(self.variable.shape)
+        """Shape of the variable, or of the kernel that it is a factor of."""
+        made = factored_by([self.layer], self.variable)
+        return tuple(self.variable.shape if made is None else made[1].shape)
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -100,7 +103,11 @@ class WeightMatrix:
     @property
     def _applied(self) -> Applied:
         # Asked again each time: LoRA may be enabled after we were made.
-        applied = applied_tensor(self.layer, self.variable)
+        found = factored_by([self.layer], self.variable)
+        if found is None:
+            applied = applied_tensor(self.layer, self.variable)
+        else:
+            applied = applied_product(found[1])
         if isinstance(applied, Skip):
             raise ValueError(
                 f"'{self.name}' is no longer a matrix of its model: "
@@ -126,7 +133,7 @@ class WeightMatrix:
         Returns:
             A `Spectrum`.
         """
-        return linalg.spectrum(self.to_numpy(), method)
+        return next(WeightMatrices([self]).spectra(method))
 
 
 class WeightMatrices(Sequence):
@@ -178,9 +185,14 @@ class WeightMatrices(Sequence):
         # The parts of one variable follow each other and share one copy.
         variable, value = None, None
         for matrix in self.matrices:
+            applied = matrix._applied
             if matrix.variable is not variable:
-                value = None  # before the next one is copied
-                variable, value = matrix.variable, matrix._applied.read()
+                variable, value = matrix.variable, None
+            if applied.product is not None and matrix.part is None:
+                yield applied.product()
+                continue
+            if value is None:
+                value = applied.read()
             yield matrix.matricization.matrix(value, matrix.part)
 
     def __repr__(self):

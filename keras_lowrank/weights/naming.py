@@ -23,6 +23,12 @@ class Location:
     variable: Any
     layers: tuple[Any, ...]
 
+    def name_in(self, layer, name: str) -> str:
+        """What a variable of `layer`, one of `layers`, would be called."""
+        inside = next(i for i, one in enumerate(self.layers) if one is layer)
+        prefix = self.name.split("/")[: -1 - inside]
+        return "/".join([*prefix, name])
+
 
 def locate_variables(model) -> list[Location]:
     """Every variable of `model.weights`, once and in that order.

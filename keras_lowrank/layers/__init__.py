@@ -1,0 +1,8 @@
+"""Layers of Keras whose kernels are products of two."""
+
+from keras_lowrank.layers.conv import LowRankConv1D
+from keras_lowrank.layers.conv import LowRankConv2D
+from keras_lowrank.layers.dense import LowRankDense
+from keras_lowrank.layers.einsum_dense import LowRankEinsumDense
+from keras_lowrank.layers.embedding import LowRankEmbedding
+from keras_lowrank.layers.factored import FactoredLayer
