@@ -29,6 +29,7 @@ FLOORS = {
     "weights": 3,
     "baselines": 3,
     "theory": 3,
+    "layers": 3,
     "gradients": 4,
     "decay": 4,
     "plots": 4,
@@ -41,7 +42,7 @@ FLOORS = {
 }
 
 PUBLIC = """
-    Certificate DecayedOptimizer GradientRank GradientRanks
+    Certificate DecayedOptimizer FeatureRank GradientRank GradientRanks
     KerasLowrankWarning MEASURES Matricization Measure RankReport
     RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses
     WeightDecay WeightDecayScheduler WeightMatrix Window as_measure

@@ -111,15 +111,12 @@ class FeatureRank(keras.layers.Layer):
             self.moments = Moments(size)
 
     def call(self, inputs, mask=None):
-        if not inside_prediction():
+        if self.moments is not None and not inside_prediction():
             features = ops.moveaxis(ops.stop_gradient(inputs), self.axis, -1)
             valid = None if mask is None else self._valid(mask, features)
-            self.moments.add(ops.reshape(features, (-1, self._size)), valid)
+            rows = ops.reshape(features, (-1, self.moments.size))
+            self.moments.add(rows, valid)
         return inputs
-
-    @property
-    def _size(self) -> int:
-        return self.moments.size
 
     def _valid(self, mask, features):
         """A mask with an entry for each sample."""
@@ -127,7 +124,7 @@ class FeatureRank(keras.layers.Layer):
         mask = ops.cast(mask, "bool")
         fits = len(mask.shape) <= len(samples) and all(
             one in (other, None, 1) or other is None
-            for one, other in zip(mask.shape, samples)
+            for one, other in zip(mask.shape, samples, strict=False)
         )
         if not fits:
             raise ValueError(

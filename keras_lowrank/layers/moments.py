@@ -61,7 +61,8 @@ class Moments:
                 wide = ops.where(valid[:, None], wide, ops.zeros_like(wide))
                 count = ops.sum(ops.cast(valid, "float64"))
             added = (
-                ops.matmul(ops.transpose(wide), wide),
+                # `ops.matmul` would give float32 on torch.
+                ops.transpose(wide) @ wide,
                 ops.sum(wide, axis=0),
                 count,
             )
