@@ -1,6 +1,7 @@
 """A layer that changes nothing and measures the rank of what passes it."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -87,7 +88,7 @@ class FeatureRank(keras.layers.Layer):
         self.centered = bool(centered)
         self.axis = axis
         self.supports_masking = True
-        self.moments: Moments | None = None
+        self.moments: Any = None
         self._metric = _FeatureMetric(self)
 
     def build(self, input_shape):
@@ -107,11 +108,12 @@ class FeatureRank(keras.layers.Layer):
                 f"where axis {self.axis} is unknown. Say it in `keras.Input`, "
                 "or choose another `axis`."
             )
+        self.input_spec = keras.layers.InputSpec(axes={self.axis: size})
         with keras.name_scope(self.name, caller=self):
             self.moments = Moments(size)
 
     def call(self, inputs, mask=None):
-        if self.moments is not None and not inside_prediction():
+        if not inside_prediction():
             features = ops.moveaxis(ops.stop_gradient(inputs), self.axis, -1)
             valid = None if mask is None else self._valid(mask, features)
             rows = ops.reshape(features, (-1, self.moments.size))
