@@ -89,7 +89,11 @@ class FeatureRank(keras.layers.Layer):
         self.axis = axis
         self.supports_masking = True
         self.moments: Any = None
-        self._metric = _FeatureMetric(self)
+        # One for each, or a `train_step` that returns what each metric says
+        # under its name would give other keys than Keras expects of it.
+        self._measuring = [
+            _FeatureMetric(self, measure) for measure in self.measures
+        ]
 
     def build(self, input_shape):
         rank = len(input_shape)
@@ -155,11 +159,6 @@ class FeatureRank(keras.layers.Layer):
 
     # Reading ----------------------------------------------------------------
 
-    @property
-    def keys(self) -> list[str]:
-        """Names of the metrics, `<layer name>_<measure>`."""
-        return [f"{self.name}_{measure.name}" for measure in self.measures]
-
     def spectrum(self) -> Spectrum | None:
         """Singular values of the features since the last reset.
 
@@ -181,11 +180,19 @@ class FeatureRank(keras.layers.Layer):
             Dict from `<layer name>_<measure>` to a float: NaN before the
             first sample, if a feature was not finite, and inside a step.
         """
+        return {
+            self._key(measure): self._value(measure)
+            for measure in self.measures
+        }
+
+    def _key(self, measure: Measure) -> str:
+        return f"{self.name}_{measure.name}"
+
+    def _value(self, measure: Measure) -> float:
         spectrum = None if inside_step() else self.spectrum()
         if spectrum is None or not spectrum.finite:
-            return dict.fromkeys(self.keys, math.nan)
-        values = (measure(spectrum) for measure in self.measures)
-        return dict(zip(self.keys, values, strict=True))
+            return math.nan
+        return measure(spectrum)
 
     def reset_state(self) -> None:
         """Forget all samples, as Keras does when an epoch begins."""
@@ -210,15 +217,14 @@ class FeatureRank(keras.layers.Layer):
 class _FeatureMetric(keras.metrics.Metric):
     """What Keras asks and resets in place of the layer. It has no state."""
 
-    def __init__(self, layer: FeatureRank):
-        super().__init__(name=layer.name)
-        self._result, self._reset = layer.result, layer.reset_state
+    def __init__(self, layer: FeatureRank, measure: Measure):
+        super().__init__(name=layer._key(measure))
+        self._measure = measure
+        # Not the layer itself, which would become part of the metric.
+        self._value, self._reset = layer._value, layer.reset_state
 
     def result(self):
-        return {
-            key: ops.convert_to_tensor(value, "float32")
-            for key, value in self._result().items()
-        }
+        return ops.convert_to_tensor(self._value(self._measure), "float32")
 
     def reset_state(self):
         self._reset()
@@ -242,7 +248,7 @@ def _measure(config) -> Measure | str:
     if not isinstance(config, dict):
         return config
     function = config["function"]
-    if function in MEASURES:
+    if isinstance(function, str):
         function = MEASURES[function].function
     else:
         function = keras.saving.deserialize_keras_object(function)
