@@ -93,7 +93,9 @@ class Moments:
             A `Spectrum` of a matrix of shape `(samples, d)`.
         """
         sums = [_read(variable) for variable in self.variables]
-        digest = hashlib.blake2b(b"".join(sums)).hexdigest()
+        digest = hashlib.blake2b(
+            b"".join(one.tobytes() for one in sums)
+        ).hexdigest()
         if self._known is not None and self._known[:2] == (digest, centered):
             # Asked for each measure, and by a tracker after Keras.
             return self._known[2]
