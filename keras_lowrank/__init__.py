@@ -18,6 +18,7 @@ from keras_lowrank.gradients import Uses
 from keras_lowrank.gradients import gradient_spectra
 from keras_lowrank.gradients import register_uses
 from keras_lowrank.gradients import weight_uses
+from keras_lowrank.layers import FeatureRank
 from keras_lowrank.layers import LowRankConv1D
 from keras_lowrank.layers import LowRankConv2D
 from keras_lowrank.layers import LowRankDense

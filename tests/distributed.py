@@ -38,6 +38,7 @@ def make_model(coupling):
             keras.Input((24,)),
             keras.layers.Dense(40, activation="tanh", name="first"),
             keras.layers.Dense(36, activation="tanh", name="second"),
+            kl.FeatureRank(name="hidden"),
             keras.layers.Dense(3, name="last"),
         ]
     )
@@ -52,7 +53,7 @@ def make_model(coupling):
 
 def make_callbacks(**options):
     return [
-        kl.RankTracker(**options),
+        kl.RankTracker(features=True, **options),
         kl.TheoryTracker(tolerance=0.5),
         kl.WeightDecayScheduler(lambda epoch, rate: 4.0 + epoch / 2),
     ]
@@ -70,6 +71,16 @@ def outcome(callbacks, history):
         "spectra": [
             [record.spectrum.values.tolist() for record in item.records]
             for item in measurements
+        ],
+        "features": [
+            record.spectrum.values.tolist()
+            for item in measurements
+            for record in item.features
+        ],
+        "samples": [
+            record.spectrum.shape[0]
+            for item in measurements
+            for record in item.features
         ],
         "rank_mean": history["rank_mean"],
         "weight_decay": history["weight_decay"],
@@ -297,6 +308,7 @@ def torch_loop(coupling, **options):
         for variable in model.weights:
             variable.assign(variable * 0.0)
     replica = DistributedDataParallel(model)
+    hidden = model.get_layer("hidden")
     callbacks = make_callbacks(**options)
     every = keras.callbacks.CallbackList(
         callbacks,
@@ -308,6 +320,7 @@ def torch_loop(coupling, **options):
     )
     every.on_train_begin()
     for epoch in range(EPOCHS):
+        hidden.reset_state()
         every.on_epoch_begin(epoch)
         for x, y in shares():
             model.zero_grad()
@@ -318,6 +331,9 @@ def torch_loop(coupling, **options):
                     [one.value.grad for one in model.trainable_variables],
                     model.trainable_variables,
                 )
+        # Sums of all processes; without this each has those of its share.
+        for variable in hidden.moments.variables:
+            distributed.all_reduce(variable.value)
         every.on_epoch_end(epoch, {"loss": float(loss.detach())})
     every.on_train_end()
     gradients = kl.gradient_spectra(model, *next(shares()), loss="mse")

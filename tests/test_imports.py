@@ -42,7 +42,8 @@ FLOORS = {
 }
 
 PUBLIC = """
-    Certificate DecayedOptimizer Factored GradientRank GradientRanks
+    Certificate DecayedOptimizer Factored FeatureRank GradientRank
+    GradientRanks
     KerasLowrankWarning LowRankConv1D LowRankConv2D LowRankDense
     LowRankEinsumDense LowRankEmbedding MEASURES Matricization Measure
     RankReport RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses

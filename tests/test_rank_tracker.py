@@ -1,13 +1,16 @@
+import contextlib
 import copy
 import csv
 import itertools
 import math
 import pickle
+import sqlite3
 
 import keras
 import numpy as np
 import pytest
 
+from keras_lowrank import FeatureRank
 from keras_lowrank import KerasLowrankWarning
 from keras_lowrank import RankTracker
 from keras_lowrank import linalg
@@ -694,6 +697,7 @@ class TestCitizenship:
             ({"measures": "rnak"}, "Unknown measure 'rnak'"),
             ({"method": "fast"}, "method='fast'"),
             ({"workers": 0}, "workers=0"),
+            ({"features": "seen"}, "features='seen'"),
         ],
     )
     def test_bad_arguments_fail_at_once(self, arguments, message):
@@ -711,3 +715,156 @@ class TestCitizenship:
             np.testing.assert_array_equal(
                 record.spectrum.values, expected.values
             )
+
+
+def seeing_model():
+    """A network that `fit` leaves as it is, with a layer that sees it."""
+    block = keras.Sequential([FeatureRank(name="seen")], name="block")
+    layers = [
+        keras.layers.Dense(8, activation="relu", name="first"),
+        block,
+        keras.layers.Dense(2, name="second"),
+    ]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    return model
+
+
+def seen_spectrum(model, x=X):
+    kernel, bias = model.layers[0].get_weights()
+    return linalg.spectrum(np.maximum(x @ kernel + bias, 0), method="svd")
+
+
+NAME = "features/block/seen"
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("validation", [None, (X[:9], Y[:9])])
+    @pytest.mark.parametrize("every", [1, 2])
+    def test_those_of_the_training_samples(self, validation, every):
+        model = seeing_model()
+        tracker = RankTracker(features=True, every=every)
+        fit(model, tracker, epochs=3, validation_data=validation)
+        spectra = tracker.recording.spectra(NAME)
+        # None have passed before the first epoch.
+        assert list(spectra) == tracker.recording.epochs[1:]
+        wanted = seen_spectrum(model)
+        for found in spectra.values():
+            assert found.shape == (48, 8)
+            np.testing.assert_allclose(
+                found.values,
+                wanted.values,
+                rtol=1e-5,
+                atol=1e-6 * wanted.values[0],
+            )
+
+    def test_they_are_in_no_mean_over_weights(self):
+        model, tracker = seeing_model(), RankTracker(features=True)
+        plain = RankTracker()
+        history = fit(model, tracker, plain).history
+        for key in KEYS:
+            assert tracker.history[key] == plain.history[key]
+        wanted = stable_rank(seen_spectrum(model))
+        found = history["features_stable_rank_mean"]
+        assert found == pytest.approx(3 * [wanted], rel=1e-5)
+        measure = tracker.measures[0]
+        assert list(tracker.recording.means(measure)) == list(
+            plain.recording.means(measure)
+        )
+        assert tracker.recording.weights == plain.recording.weights
+        assert tracker.recording.features == [NAME]
+
+    def test_the_keys_are_there_from_the_first_epoch_on(self):
+        tracker = RankTracker(features=True, every=lambda epoch: epoch == 3)
+        history = fit(seeing_model(), tracker, epochs=4).history
+        found = history["features_rank_mean"]
+        assert np.isnan(found[:2]).all() and np.isfinite(found[2:]).all()
+
+    def test_an_epoch_that_was_stopped(self):
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                self.model.stop_training = True
+
+        model, tracker = seeing_model(), RankTracker(features=True, every=9)
+        fit(model, tracker, Stop(), epochs=20, validation_data=(X[:9], Y[:9]))
+        assert tracker.recording.epochs == [0, 1]
+        assert tracker.recording.spectra(NAME)[1].shape == (48, 8)
+
+    def test_a_second_fit_begins_without_them(self):
+        model, tracker = seeing_model(), RankTracker(features=True)
+        fit(model, tracker, epochs=1)
+        model.evaluate(X[:9], Y[:9], callbacks=[tracker], verbose=0)
+        fit(model, tracker, epochs=1)
+        assert list(tracker.recording.spectra(NAME)) == [1]
+
+    def test_rows_are_of_their_own_kind(self):
+        tracker = RankTracker(features=True)
+        fit(seeing_model(), tracker, epochs=1)
+        rows = tracker.recording.rows("energy_rank")
+        assert [(row["kind"], row["weight"]) for row in rows] == [
+            *2 * [("weight", "first/kernel"), ("weight", "second/kernel")],
+            ("features", NAME),
+        ]
+        assert rows[-1]["rows"] == 48 and rows[-1]["energy_rank"] > 1
+        history = tracker.history[f"rank/{NAME}"]
+        assert history[0] is None and history[1] > 1
+        text = []
+        tracker.summary(print_fn=text.append, line_length=120)
+        assert f"{NAME}" in text[0] and "48 x 8" in text[0]
+
+    def test_in_the_store_and_for_tensorboard(self, tmp_path):
+        tracker = RankTracker(features=True, run_dir=tmp_path, tensorboard=True)
+        model = seeing_model()
+        fit(model, tracker, epochs=2)
+        recording = open_run(tmp_path)
+        assert recording.rows() == tracker.recording.rows()
+        (file,) = tmp_path.glob("events*")
+        for tag in (f"rank/{NAME}", "features_rank_mean", f"spectrum/{NAME}"):
+            assert tag.encode() in file.read_bytes()
+        # A fit that goes on without them, and with another measure.
+        again = RankTracker("energy_rank", run_dir=tmp_path)
+        fit(model, again, epochs=3, initial_epoch=2)
+        recording = open_run(tmp_path)
+        assert list(recording.spectra(NAME)) == [1, 2]
+        for row in recording.rows():
+            assert row["energy_rank"] > 0
+        tracker = pickle.loads(pickle.dumps(copy.deepcopy(tracker)))
+        assert tracker.recording.features == [NAME]
+
+    def test_a_store_without_them_is_that_of_older_versions(self, tmp_path):
+        fit(seeing_model(), RankTracker(run_dir=tmp_path), epochs=1)
+        path = tmp_path / "records.sqlite"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            names = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type = 'table'"
+                )
+            }
+        assert names == {"fits", "measurements", "spectra"}
+        assert open_run(tmp_path).features == []
+        # It may be gone on with, and then has them.
+        tracker = RankTracker(run_dir=tmp_path, features=True)
+        fit(seeing_model(), tracker, epochs=2, initial_epoch=1)
+        assert list(open_run(tmp_path).spectra(NAME)) == [2]
+
+    def test_a_model_without_such_a_layer(self):
+        tracker = RankTracker(features=True)
+        with pytest.warns(KerasLowrankWarning, match="has no `FeatureRank`"):
+            history = fit(small_model(), tracker, epochs=1).history
+        assert np.isnan(history["features_rank_mean"]).all()
+
+    def test_features_that_are_not_finite_are_said(self):
+        model, tracker = seeing_model(), RankTracker(features=True)
+        bad = X.copy()
+        bad[3, 2] = np.inf
+        message = r"Features that are not finite after epoch 1: 'features/block"
+        # Their gradients spoil the weights, of which is told as well.
+        with (
+            pytest.warns(KerasLowrankWarning, match="Weights that are not"),
+            pytest.warns(KerasLowrankWarning, match=message),
+        ):
+            model.fit(bad, Y, verbose=0, callbacks=[tracker])
+        record = tracker.recording.measurements[-1].features[0]
+        assert math.isnan(record.values["rank"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_lowrank.callbacks.features import feature_spectra
 from keras_lowrank.callbacks.fit_context import build_as_fit_will
 from keras_lowrank.callbacks.fit_context import enclosing_fit
 from keras_lowrank.callbacks.recorder import Recorder
@@ -56,6 +57,12 @@ class RankTracker(keras.callbacks.Callback):
         method: How spectra are computed, as for `keras_lowrank.linalg`:
             `"auto"`, `"gram"` or `"svd"`.
         workers: Int >= 1, threads to spread the matrices over.
+        features: Boolean, whether to record the features at every
+            `FeatureRank` layer of the model beside the weights, with the same
+            measures: those of the training samples of the epoch, as
+            `features/<layer>`. Their means go into `logs` as
+            `features_rank_mean` and so on, NaN before the first epoch that is
+            measured; they are in no mean over the weights.
 
     Raises:
         ValueError: for an unknown measure, method or schedule.
@@ -89,12 +96,20 @@ class RankTracker(keras.callbacks.Callback):
         tensorboard=None,
         method="auto",
         workers=1,
+        features=False,
     ):
         super().__init__()
         self.every = every
         self._due = as_schedule(every)
         self.recorder = Recorder(
-            measures, weights, views, run_dir, tensorboard, method, workers
+            measures,
+            weights,
+            views,
+            run_dir,
+            tensorboard,
+            method,
+            workers,
+            features,
         )
         self.fit_seconds = 0.0
         self.own_seconds = 0.0
@@ -104,6 +119,8 @@ class RankTracker(keras.callbacks.Callback):
         self._batch_size = None
         self._began = time.perf_counter()
         self._epoch: Any = None  # complete ones, known once the first begins
+        self._in_epoch = False
+        self._features: Any = {}  # before the first epoch there are none
 
     @property
     def measures(self):
@@ -123,8 +140,9 @@ class RankTracker(keras.callbacks.Callback):
         with self._on_the_clock():
             self.recorder.open()
             callbacks, self._batch_size = enclosing_fit(self.params)
-            keys = {f"{measure.name}_mean" for measure in self.measures}
-            for trouble in consumers_listed_before(self, callbacks, keys):
+            for trouble in consumers_listed_before(
+                self, callbacks, self.recorder.log_keys
+            ):
                 self.recorder.warn(*trouble)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -134,10 +152,17 @@ class RankTracker(keras.callbacks.Callback):
             with self._on_the_clock():
                 self._start(epoch)
         self._epoch = epoch
+        self._in_epoch, self._features = True, None
+
+    def on_test_begin(self, logs=None):
+        if self._in_epoch and self.recorder.features:
+            # Validation is about to put its own features in their place.
+            with self._on_the_clock():
+                self._features = feature_spectra(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         with self._on_the_clock():
-            self._epoch = epoch + 1
+            self._epoch, self._in_epoch = epoch + 1, False
             last = (self.params or {}).get("epochs") == self._epoch
             if self._due(self._epoch) or last or not len(self.recording):
                 self._measure(logs)
@@ -221,6 +246,7 @@ class RankTracker(keras.callbacks.Callback):
             batch_size=self._batch_size,
             steps_per_epoch=(self.params or {}).get("steps"),
             keep=keep,
+            features=self._features,
         )
 
     @contextlib.contextmanager

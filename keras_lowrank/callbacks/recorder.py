@@ -4,12 +4,15 @@ import math
 import pathlib
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from keras_lowrank import linalg
+from keras_lowrank.callbacks.features import feature_spectra
 from keras_lowrank.callbacks.run_info import learning_rate
 from keras_lowrank.callbacks.run_info import updates
 from keras_lowrank.callbacks.trouble import sick_weights
+from keras_lowrank.layers import FeatureRank
 from keras_lowrank.measures import as_measures
 from keras_lowrank.processes import is_chief
 from keras_lowrank.records import EventWriter
@@ -19,7 +22,9 @@ from keras_lowrank.records import Recording
 from keras_lowrank.records import Store
 from keras_lowrank.records import measure_all
 from keras_lowrank.records import tensorboardx
+from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.tables import KerasLowrankWarning
+from keras_lowrank.weights import locate_layers
 from keras_lowrank.weights import weight_matrices
 
 
@@ -38,6 +43,7 @@ class Recorder:
         tensorboard: As for `RankTracker`.
         method: As for `RankTracker`.
         workers: As for `RankTracker`.
+        features: As for `RankTracker`.
 
     Attributes:
         recording: The `Recording` so far.
@@ -52,6 +58,7 @@ class Recorder:
         tensorboard=None,
         method="auto",
         workers=1,
+        features=False,
     ):
         self.measures = as_measures(measures)
         self.weights = weights
@@ -60,7 +67,13 @@ class Recorder:
         self.tensorboard = tensorboard
         self.method = method
         self.workers = workers
+        self.features = features
         linalg.check_method(method)
+        if not isinstance(features, bool):
+            raise ValueError(
+                "`features` must be True, for every `FeatureRank` layer of "
+                f"the model, or False. Received: features={features!r}."
+            )
         if not isinstance(workers, int) or workers < 1:
             raise ValueError(
                 "`workers` must be a whole number of threads from 1 on. "
@@ -128,6 +141,7 @@ class Recorder:
         batch_size=None,
         steps_per_epoch=None,
         keep=True,
+        features=None,
     ) -> Measurement:
         """Measure a model as it is now, and hand the records over.
 
@@ -139,6 +153,8 @@ class Recorder:
             steps_per_epoch: Int, or `None` where it is not known.
             keep: Boolean, whether to record it, or only to repeat it in
                 `log_values` until the next.
+            features: Dict of what `feature_spectra` gave at the moment to be
+                recorded; by default it is asked now.
 
         Returns:
             The `Measurement`.
@@ -147,10 +163,14 @@ class Recorder:
         if self._matrices is None:
             self._matrices = self._find_matrices(model)
         spectra = self._matrices.spectra(self.method, self.workers)
-        records = tuple(
-            Record(matrix.name, spectrum, self._values(matrix.name, spectrum))
-            for matrix, spectrum in zip(self._matrices, spectra, strict=True)
+        named = zip(
+            (matrix.name for matrix in self._matrices), spectra, strict=True
         )
+        records = self._records(named)
+        if not self.features:
+            features = {}
+        elif features is None:
+            features = feature_spectra(model)
         measurement = Measurement(
             epoch=epoch,
             step=updates(model),
@@ -161,6 +181,7 @@ class Recorder:
             steps_per_epoch=steps_per_epoch,
             seconds=time.perf_counter() - began,
             time=time.time(),
+            features=self._records(features.items()),
         )
         self._latest = measurement
         if not keep:
@@ -174,14 +195,33 @@ class Recorder:
         return measurement
 
     def log_values(self) -> dict[str, float]:
-        """Mean of each measure over the weight matrices, last measured."""
+        """Mean of each measure over the weight matrices, last measured.
+
+        Those over the features are beside them, as `features_<measure>_mean`.
+        """
         latest = self._latest
         if latest is None and len(self.recording):
             latest = self.recording.measurements[-1]
         if latest is None:
             return {}
+        means = (latest.mean, latest.feature_mean)
         return {
-            f"{measure.name}_mean": latest.mean(measure.name)
+            key.format(measure.name): mean(measure.name)
+            for key, mean in zip(self._keys, means, strict=False)
+            for measure in self.measures
+        }
+
+    @property
+    def _keys(self) -> list[str]:
+        keys = ["{}_mean", "features_{}_mean"]
+        return keys if self.features else keys[:1]
+
+    @property
+    def log_keys(self) -> set[str]:
+        """The keys of `log_values`."""
+        return {
+            key.format(measure.name)
+            for key in self._keys
             for measure in self.measures
         }
 
@@ -198,6 +238,12 @@ class Recorder:
                 sink.close()
         self._store = self._events = None
         self._matrices = None
+
+    def _records(self, named: Iterable[tuple[str, Spectrum]]):
+        return tuple(
+            Record(name, spectrum, self._values(name, spectrum))
+            for name, spectrum in named
+        )
 
     def _values(self, weight: str, spectrum) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -243,6 +289,13 @@ class Recorder:
                 f"RankTracker found no weight matrix in the model "
                 f"'{model.name}'; its logs will be NaN. "
                 "`rank_report(model)` says why each variable is skipped.",
+            )
+        if self.features and not locate_layers(model, FeatureRank):
+            self.warn(
+                "no features",
+                f"`features=True`, but the model '{model.name}' has no "
+                "`FeatureRank` layer; the features in its logs will be NaN. "
+                "Put one where features are to be measured.",
             )
         return matrices
 

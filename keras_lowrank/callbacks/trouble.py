@@ -40,6 +40,8 @@ def sick_weights(
 ) -> Iterator[Trouble]:
     """Weight matrices that are not finite, or that have collapsed to zero.
 
+    Features that are not finite are told of as well.
+
     Args:
         measurement: The `Measurement` to look at.
         start: The first one. Some weights start at zero on purpose; none
@@ -59,6 +61,17 @@ def sick_weights(
             "not finite",
             f"Weights that are not finite {when}: {', '.join(broken)}. "
             "Their measures are NaN, and so are the means in `logs`.",
+        )
+    broken = [
+        f"'{record.weight}'"
+        for record in measurement.features
+        if record.spectrum.reason
+    ]
+    if broken:
+        yield (
+            "features not finite",
+            f"Features that are not finite {when}: {', '.join(broken)}. "
+            "Their measures are NaN.",
         )
     zero = {record.weight for record in start.records if record.collapsed}
     dead = [

@@ -10,6 +10,7 @@ from keras_lowrank.linalg.host import host_array
 from keras_lowrank.linalg.product import Product
 from keras_lowrank.linalg.spectra import METHODS
 from keras_lowrank.linalg.spectra import check_method
+from keras_lowrank.linalg.spectra import gram_spectrum
 from keras_lowrank.linalg.spectra import spectra
 from keras_lowrank.linalg.spectra import spectrum
 from keras_lowrank.linalg.truncation import truncate

@@ -111,6 +111,39 @@ def spectra(
             yield future.result()
 
 
+def gram_spectrum(gram, rows: int, noise: float = 0.0) -> Spectrum:
+    """Singular values of a matrix of which only the Gram matrix is known.
+
+    Args:
+        gram: NumPy float64 array of shape `(n, n)`, the products `X.T @ X` of
+            the columns of a matrix `X` of shape `(rows, n)`.
+        rows: Int >= 0, how many rows that matrix has.
+        noise: Float >= 0, in the units of singular values: the size of what
+            was subtracted to come to `gram`, whose rounding stays in it.
+
+    Returns:
+        A `Spectrum` of a matrix of shape `(rows, n)`. Values that are not
+        resolved are zero: rounding would give each of many zero ones 1e-8 of
+        the largest, and together they would count.
+    """
+    shape = (rows, gram.shape[0])
+    size = min(shape)
+    if not np.isfinite(gram).all():
+        reason = "features that are NaN, infinite or too large to be squared"
+        return Spectrum(np.full(size, np.nan), shape, reason=reason)
+    largest = float(np.max(np.abs(gram), initial=0.0))
+    if not size or largest == 0.0:
+        return Spectrum(np.zeros(size), shape)
+    half = int(np.frexp(largest)[1]) // 2
+    with single_threaded_blas():
+        eigenvalues = np.linalg.eigvalsh(np.ldexp(gram, -2 * half))
+    values = np.sqrt(np.clip(eigenvalues, 0.0, None))[::-1][:size]
+    values = np.ldexp(values, half)
+    resolution = GRAM_RESOLUTION * max(float(values[0]), noise)
+    values = np.where(values > resolution, values, 0.0)
+    return Spectrum(values, shape, resolution)
+
+
 def check_method(method: str) -> None:
     """Raise `ValueError` unless `method` names a way to compute spectra."""
     if method not in METHODS:

@@ -5,6 +5,7 @@ import sqlite3
 
 FILE_NAME = "records.sqlite"
 FORMAT = 1
+FEATURES = "features"  # a table that only runs with recorded features have
 APPLICATION_ID = 0x4B4C524B  # "KLRK": how `file` and we know our own files
 
 

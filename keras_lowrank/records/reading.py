@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_lowrank.measures import Measure
+from keras_lowrank.records.file import FEATURES
 from keras_lowrank.records.file import FILE_NAME
 from keras_lowrank.records.file import check_format
 from keras_lowrank.records.file import explained
@@ -85,7 +86,10 @@ def read_chain(
         yield from read_chain(connection, parent, measures, earlier)
     # A fit may have recorded other measures than the one that continues it;
     # from the spectra they can be had all the same.
-    as_recorded = recorded == measures_to_json(measures)
+    recompute = None if recorded == measures_to_json(measures) else measures
+    has_features = connection.execute(
+        "SELECT count(*) FROM sqlite_master WHERE name = ?", (FEATURES,)
+    ).fetchone()[0]
     for row in connection.execute(
         "SELECT id, epoch, step, learning_rate, batch_size, steps_per_epoch, "
         "seconds, time, logs FROM measurements WHERE fit = ? AND epoch <= ? "
@@ -93,41 +97,52 @@ def read_chain(
         (fit, until),
     ).fetchall():
         key, epoch, step, rate, batch, steps, seconds, time, logs = row
-        records = []
-        for (
-            weight,
-            rows,
-            columns,
-            blob,
-            resolution,
-            reason,
-            values,
-        ) in connection.execute(
-            "SELECT weight, row_count, column_count, singular_values, "
-            "resolution, reason, measures FROM spectra "
-            "WHERE measurement = ? ORDER BY rowid",
-            (key,),
-        ):
-            spectrum = Spectrum(
-                np.frombuffer(blob, "<f8").astype(np.float64),
-                (rows, columns),
-                resolution,
-                reason,
-            )
-            values = (
-                from_json(values)
-                if as_recorded
-                else measure_all(measures, spectrum)
-            )
-            records.append(Record(weight, spectrum, values))
         yield Measurement(
             epoch=epoch,
             step=step,
-            records=tuple(records),
+            records=tuple(_records(connection, "spectra", key, recompute)),
             logs=from_json(logs),
             learning_rate=rate,
             batch_size=batch,
             steps_per_epoch=steps,
             seconds=seconds,
             time=time,
+            features=tuple(
+                _records(connection, FEATURES, key, recompute)
+                if has_features
+                else ()
+            ),
+        )
+
+
+def _records(
+    connection, table: str, key: int, recompute: tuple[Measure, ...] | None
+) -> Iterator[Record]:
+    """Records of a measurement, with its measures or with other ones."""
+    for (
+        weight,
+        rows,
+        columns,
+        blob,
+        resolution,
+        reason,
+        values,
+    ) in connection.execute(
+        "SELECT weight, row_count, column_count, singular_values, "
+        f"resolution, reason, measures FROM {table} "
+        "WHERE measurement = ? ORDER BY rowid",
+        (key,),
+    ):
+        spectrum = Spectrum(
+            np.frombuffer(blob, "<f8").astype(np.float64),
+            (rows, columns),
+            resolution,
+            reason,
+        )
+        yield Record(
+            weight,
+            spectrum,
+            from_json(values)
+            if recompute is None
+            else measure_all(recompute, spectrum),
         )

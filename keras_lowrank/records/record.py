@@ -13,10 +13,11 @@ from keras_lowrank.spectrum import Spectrum
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One weight matrix at one moment.
+    """One weight matrix, or the features at one layer, at one moment.
 
     Args:
-        weight: String, the name of the weight matrix.
+        weight: String, the name of the weight matrix; of features it is
+            `features/` and the name of the `FeatureRank` layer.
         spectrum: Its `Spectrum`.
         values: Dict from the name of a measure to its value.
     """
@@ -45,6 +46,8 @@ class Measurement:
         steps_per_epoch: Int, or `None` where `fit` did not know.
         seconds: Float, what taking this measurement cost.
         time: Float, when it was taken, in seconds since 1970.
+        features: Tuple of `Record`, one per `FeatureRank` layer that has seen
+            samples. They are beside the weights and in no mean over them.
     """
 
     epoch: int
@@ -56,11 +59,25 @@ class Measurement:
     steps_per_epoch: int | None = None
     seconds: float = 0.0
     time: float = 0.0
+    features: tuple[Record, ...] = ()
+
+    @property
+    def all_records(self) -> tuple[Record, ...]:
+        """The records of the weights, and after them those of the features."""
+        return (*self.records, *self.features)
 
     def mean(self, measure: str) -> float:
         """Mean of a measure over the weight matrices, NaN if any is NaN."""
-        values = [record.values[measure] for record in self.records]
-        return math.fsum(values) / len(values) if values else math.nan
+        return _mean(measure, self.records)
+
+    def feature_mean(self, measure: str) -> float:
+        """Mean of a measure over the `FeatureRank` layers, as `mean`."""
+        return _mean(measure, self.features)
+
+
+def _mean(measure: str, records: tuple[Record, ...]) -> float:
+    values = [record.values[measure] for record in records]
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def measure_all(

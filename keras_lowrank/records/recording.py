@@ -10,6 +10,7 @@ import numpy as np
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
 from keras_lowrank.records.record import Measurement
+from keras_lowrank.records.record import Record
 from keras_lowrank.records.record import measure_all
 from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.tables import Column
@@ -68,10 +69,12 @@ class Recording:
     @property
     def weights(self) -> list[str]:
         """Names of the weight matrices, in the order of the model."""
-        names: dict[str, None] = {}
-        for measurement in self.measurements:
-            names |= dict.fromkeys(item.weight for item in measurement.records)
-        return list(names)
+        return _names(item.records for item in self.measurements)
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features recorded, `features/<layer>` each."""
+        return _names(item.features for item in self.measurements)
 
     @property
     def history(self) -> dict[str, list]:
@@ -79,7 +82,8 @@ class Recording:
 
         Keys are `epoch`, `step`, `learning_rate`, the logs of each epoch
         (`None` where there were none), `<measure>_mean` over the weight
-        matrices, and `<measure>/<weight>`.
+        matrices, and `<measure>/<weight>`. Where features were recorded they
+        have `<measure>/features/<layer>`, and no part in the mean.
         """
         history: dict[str, list] = {
             "epoch": self.epochs,
@@ -96,11 +100,12 @@ class Recording:
                 item.mean(measure.name) for item in self.measurements
             ]
         series = [
-            {record.weight: record.values for record in item.records}
+            {record.weight: record.values for record in item.all_records}
             for item in self.measurements
         ]
+        names = self.weights + self.features
         for measure in self.measures:
-            for weight in self.weights:
+            for weight in names:
                 history[f"{measure.name}/{weight}"] = [
                     values[weight][measure.name] if weight in values else None
                     for values in series
@@ -111,20 +116,21 @@ class Recording:
         """The spectrum of one weight matrix at every measured epoch.
 
         Args:
-            weight: String, a name out of `weights`.
+            weight: String, a name out of `weights` or `features`.
 
         Returns:
             Dict from epoch to `Spectrum`.
         """
-        if weight not in self.weights:
+        names = self.weights + self.features
+        if weight not in names:
             raise ValueError(
                 f"No weight matrix is named {weight!r}. "
-                f"Recorded: {', '.join(self.weights) or 'none'}."
+                f"Recorded: {', '.join(names) or 'none'}."
             )
         return {
             measurement.epoch: record.spectrum
             for measurement in self.measurements
-            for record in measurement.records
+            for record in measurement.all_records
             if record.weight == weight
         }
 
@@ -145,16 +151,16 @@ class Recording:
         )
 
     def rows(self, measures=None) -> list[dict[str, Any]]:
-        """One dict per measurement and weight matrix.
+        """One dict per measurement and weight matrix, or recorded features.
 
         Args:
             measures: What to report: anything `as_measures` takes, computed
                 from the recorded spectra. By default the measures recorded.
 
         Returns:
-            List of dicts with epoch, step, learning rate, batch size, weight,
-            rows and columns of its matrix, the measures, and `reason` where
-            the matrix was not finite.
+            List of dicts with epoch, step, learning rate, batch size, kind
+            (`"weight"` or `"features"`), weight, rows and columns of its
+            matrix, the measures, and `reason` where it was not finite.
         """
         chosen = None if measures is None else as_measures(measures)
         return [
@@ -163,6 +169,7 @@ class Recording:
                 "step": measurement.step,
                 "learning_rate": measurement.learning_rate,
                 "batch_size": measurement.batch_size,
+                "kind": kind,
                 "weight": record.weight,
                 "rows": record.spectrum.shape[0],
                 "columns": record.spectrum.shape[1],
@@ -174,7 +181,11 @@ class Recording:
                 "reason": record.spectrum.reason,
             }
             for measurement in self.measurements
-            for record in measurement.records
+            for kind, records in (
+                ("weight", measurement.records),
+                ("features", measurement.features),
+            )
+            for record in records
         ]
 
     def to_frame(self, measures=None):
@@ -182,11 +193,18 @@ class Recording:
         return frame(self.rows(measures))
 
     def table(self) -> Table:
-        """Each weight matrix, first measurement against last."""
+        """Each weight matrix, first measurement against last.
+
+        Features follow, from the first measurement that has them.
+        """
         if not self.measurements:
             return Table("Nothing was measured", (), ())
         first, last = self.measurements[0], self.measurements[-1]
-        started = {item.weight: item.values for item in first.records}
+        started = {
+            record.weight: record.values
+            for item in reversed(self.measurements)
+            for record in (item.all_records if item is first else item.features)
+        }
         columns = [
             Column("weight", "Weight"),
             Column("shape", "Matrix", shape_text),
@@ -207,11 +225,16 @@ class Recording:
                     for measure in self.measures
                 },
             }
-            for record in last.records
+            for record in last.all_records
         ]
         if any(row["state"] for row in rows):
             columns.append(Column("state", "State"))
         notes = [f"{item.name} = {item.definition}" for item in self.measures]
+        if last.features:
+            notes.append(
+                "features/ = the training features of an epoch, samples x d, "
+                "from the first epoch"
+            )
         span = f"epoch {first.epoch} -> epoch {last.epoch}"
         return Table(f"Ranks, {span}", columns, rows, notes)
 
@@ -223,6 +246,13 @@ class Recording:
             f"<Recording: {len(self.weights)} weight matrices at "
             f"{len(self)} epochs>"
         )
+
+
+def _names(moments: Iterable[Iterable[Record]]) -> list[str]:
+    """Names of records, each once and in their order."""
+    return list(
+        dict.fromkeys(record.weight for item in moments for record in item)
+    )
 
 
 def _from_to(start: float | None, end: float) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import frobenius_norm
 from keras_lowrank.records.file import APPLICATION_ID
+from keras_lowrank.records.file import FEATURES
 from keras_lowrank.records.file import FILE_NAME
 from keras_lowrank.records.file import FORMAT
 from keras_lowrank.records.file import check_format
@@ -28,7 +29,20 @@ from keras_lowrank.records.record import Measurement
 from keras_lowrank.records.record import Record
 from keras_lowrank.records.recording import Recording
 
-_SCHEMA = """
+_SPECTRA = """(
+    measurement INTEGER NOT NULL REFERENCES measurements(id),
+    weight TEXT NOT NULL,
+    row_count INTEGER NOT NULL,
+    column_count INTEGER NOT NULL,
+    singular_values BLOB NOT NULL,
+    frobenius_norm REAL,
+    resolution REAL NOT NULL,
+    reason TEXT,
+    measures TEXT NOT NULL,
+    UNIQUE (measurement, weight)
+)"""
+
+_SCHEMA = f"""
 CREATE TABLE fits (
     id INTEGER PRIMARY KEY,
     parent INTEGER REFERENCES fits(id),
@@ -49,18 +63,7 @@ CREATE TABLE measurements (
     logs TEXT NOT NULL,
     UNIQUE (fit, epoch)
 );
-CREATE TABLE spectra (
-    measurement INTEGER NOT NULL REFERENCES measurements(id),
-    weight TEXT NOT NULL,
-    row_count INTEGER NOT NULL,
-    column_count INTEGER NOT NULL,
-    singular_values BLOB NOT NULL,
-    frobenius_norm REAL,
-    resolution REAL NOT NULL,
-    reason TEXT,
-    measures TEXT NOT NULL,
-    UNIQUE (measurement, weight)
-);
+CREATE TABLE spectra {_SPECTRA};
 """
 
 
@@ -173,10 +176,13 @@ class Store:
                     to_json(measurement.logs),
                 ),
             )
-            connection.executemany(
-                "INSERT INTO spectra VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (_spectrum_row(key, record) for record in measurement.records),
-            )
+            _insert_spectra(connection, "spectra", key, measurement.records)
+            if measurement.features:
+                # A table of their own, which older versions do not look at.
+                connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {FEATURES} {_SPECTRA}"
+                )
+                _insert_spectra(connection, FEATURES, key, measurement.features)
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
@@ -190,6 +196,15 @@ class Store:
 
 def _insert(connection, statement: str, values: tuple) -> int:
     return connection.execute(statement, values).lastrowid
+
+
+def _insert_spectra(
+    connection, table: str, measurement: int, records: Iterable[Record]
+) -> None:
+    connection.executemany(
+        f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (_spectrum_row(measurement, record) for record in records),
+    )
 
 
 def _spectrum_row(measurement: int, record: Record) -> tuple:

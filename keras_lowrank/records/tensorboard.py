@@ -12,8 +12,9 @@ class EventWriter:
 
     Scalars are `<measure>/<weight>` and `<measure>_mean`, and `loss` and the
     other logs of the epoch; histograms are `spectrum/<weight>`, singular
-    values over the largest in log-spaced buckets. The step of TensorBoard is
-    the epoch.
+    values over the largest in log-spaced buckets. Of features they are
+    `<measure>/features/<layer>`, `features_<measure>_mean` and
+    `spectrum/features/<layer>`. The step of TensorBoard is the epoch.
 
     Args:
         log_dir: Path of the directory for the event files.
@@ -40,9 +41,15 @@ class EventWriter:
             for measure, value in record.values.items():
                 scalars[f"{measure}/{record.weight}"] = value
                 scalars[f"{measure}_mean"] = measurement.mean(measure)
+        for record in measurement.features:
+            for measure, value in record.values.items():
+                scalars[f"{measure}/{record.weight}"] = value
+                scalars[f"features_{measure}_mean"] = measurement.feature_mean(
+                    measure
+                )
         for tag, value in scalars.items():
             writer.add_scalar(tag, value, epoch)
-        for record in measurement.records:
+        for record in measurement.all_records:
             values = np.asarray(record.spectrum.values)
             if record.spectrum.finite and np.any(values):
                 _add_spectrum(writer, record.weight, values, epoch)

@@ -61,6 +61,40 @@ def locate_variables(model) -> list[Location]:
     ]
 
 
+def locate_layers(model, kind: type) -> dict[str, Any]:
+    """Every layer of a kind in a model, by a name that does not change.
+
+    Args:
+        model: Keras model or layer, which is looked through at any depth.
+        kind: Class of the layers.
+
+    Returns:
+        Dict from the name, relative to the model as those of variables, to
+        the layer. A layer that is shared appears once.
+
+    Example:
+
+    >>> import keras
+    >>> block = keras.Sequential([keras.layers.Dropout(0.1)], name="block")
+    >>> model = keras.Sequential([keras.Input((3,)), block])
+    >>> list(locate_layers(model, keras.layers.Dropout))
+    ['block/dropout']
+    """
+    found: dict[str, Any] = {}
+    _visit_layers(model, "", kind, found, set())
+    return found
+
+
+def _visit_layers(layer, prefix, kind, found, seen):
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    for child, name in zip(*_named_layers(layer), strict=True):
+        if isinstance(child, kind) and id(child) not in seen:
+            found[prefix + name] = child
+        _visit_layers(child, f"{prefix}{name}/", kind, found, seen)
+
+
 def unbuilt_layers(model) -> list[str]:
     """Names of the layers of a model that have no variables yet."""
     # A layer inside an unbuilt one is reported with it.
