@@ -138,8 +138,8 @@ def runs_table(runs: Iterable[Run], measures=None) -> list[dict[str, Any]]:
         values = [
             row for row in recording.rows(measures) if row["epoch"] == last
         ]
-        described = {"epoch", "step", "learning_rate", "batch_size", "weight"}
-        described |= {"rows", "columns", "reason"}
+        described = {"epoch", "step", "learning_rate", "batch_size", "kind"}
+        described |= {"weight", "rows", "columns", "reason"}
         means = {
             f"{name}_mean": float(np.mean([row[name] for row in values]))
             for name in values[0]
