@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lowrank.layers.dense import bias_config
 from keras_lowrank.layers.factored import FactoredLayer
@@ -171,6 +172,34 @@ class _LowRankConv(FactoredLayer):
             left.astype(reduce.dtype).reshape(-1, width * rank),
             expand.reshape(width * rank, outputs),
         )
+
+    def vectors(self, inputs):
+        """Windows: by space those of the first layer, which are vertical."""
+        window, strides = list(self.kernel_size), list(self.strides)
+        dilation = list(self.dilation_rate)
+        if self._channels == 1:
+            inputs = ops.moveaxis(inputs, 1, -1)
+        if self.scheme == "spatial":
+            window[1], strides[1], dilation[1] = 1, 1, 1
+        padding = self.padding
+        if padding == "causal":
+            padding = "valid"
+            before = dilation[0] * (window[0] - 1)
+            inputs = ops.pad(inputs, ((0, 0), (before, 0), (0, 0)))
+        if self.dimensions == 1:
+            # Patches are known of images alone.
+            inputs = inputs[:, None]
+            window, strides = [1, *window], [1, *strides]
+            dilation = [1, *dilation]
+        patches = ops.image.extract_patches(
+            inputs,
+            tuple(window),
+            strides=tuple(strides),
+            dilation_rate=tuple(dilation) if max(dilation) > 1 else 1,
+            padding=padding,
+            data_format="channels_last",
+        )
+        return ops.reshape(patches, (-1, patches.shape[-1]))
 
     @property
     def product_equation(self):

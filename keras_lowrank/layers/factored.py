@@ -110,6 +110,23 @@ class FactoredLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def vectors(self, inputs) -> Any:
+        """What the left matrix multiplies, of the inputs of a call.
+
+        Args:
+            inputs: Tensor, the input of the layer.
+
+        Returns:
+            Tensor of shape `(n, m)`, or `(b, n, m)` for diagonal blocks.
+
+        Raises:
+            NotImplementedError: for layers that look rows up.
+        """
+        raise NotImplementedError(
+            f"{self.full_class.__name__} looks up the rows of its table and "
+            "multiplies no vectors."
+        )
+
     @property
     def product_equation(self) -> str:
         """Einsum equation that makes the kernel of those of the factors."""
@@ -308,10 +325,7 @@ class FactoredLayer(keras.layers.Layer):
                 f"`keras.layers.{cls.full_class.__name__}`. Received: "
                 f"{layer!r}, which {reason}."
             )
-        config = layer.get_config()
-        for key in (*_NOT_CARRIED, f"{cls.kernel_name}_constraint"):
-            config.pop(key, None)
-        new = cls.from_config(config | {"rank": rank} | options)
+        new = cls.like(layer, rank, **options)
         kernel = host_array(getattr(layer, cls.kernel_name))
         how = new.factorization(kernel.shape)
         new._start = truncate(how.matrix(kernel), rank, second_moment)
@@ -319,6 +333,20 @@ class FactoredLayer(keras.layers.Layer):
         if new.bias is not None:
             new.bias.assign(layer.bias)
         return new
+
+    @classmethod
+    def like(cls, layer, rank, **options):
+        """A layer with the settings of a full one, not built yet.
+
+        Args:
+            layer: As for `from_layer`.
+            rank: As for `from_layer`.
+            **options: As for `from_layer`.
+        """
+        config = layer.get_config()
+        for key in (*_NOT_CARRIED, f"{cls.kernel_name}_constraint"):
+            config.pop(key, None)
+        return cls.from_config(config | {"rank": rank} | options)
 
     @classmethod
     def reason_against(cls, layer) -> str:

@@ -14,3 +14,4 @@ from keras_lowrank.linalg.spectra import gram_spectrum
 from keras_lowrank.linalg.spectra import spectra
 from keras_lowrank.linalg.spectra import spectrum
 from keras_lowrank.linalg.truncation import truncate
+from keras_lowrank.linalg.truncation import whitened
