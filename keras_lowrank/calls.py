@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def watch_calls(layers: Iterable, record: Callable) -> object:
+def watch_calls(layers: Iterable, record: Callable) -> Iterator[None]:
     """Tell of every call of some layers in a `with` block.
 
     Only a model that is called for real enters them: a symbolic call asks
@@ -33,10 +34,15 @@ def watch_calls(layers: Iterable, record: Callable) -> object:
         return recorded
 
     layers = list(layers)
+    # One who watches already goes on watching.
+    before = [vars(layer).get("call") for layer in layers]
     for layer in layers:
         object.__setattr__(layer, "call", watched(layer))
     try:
         yield
     finally:
-        for layer in layers:
-            object.__delattr__(layer, "call")
+        for layer, call in zip(layers, before, strict=True):
+            if call is None:
+                object.__delattr__(layer, "call")
+            else:
+                object.__setattr__(layer, "call", call)

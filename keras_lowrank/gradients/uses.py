@@ -102,10 +102,7 @@ def _uses(matrix: WeightMatrix, layers, calls) -> Uses:
         if not counts:
             continue
         count = sum(counts)
-        if matrix.part is None and matrix.matricization.blocks:
-            shape, axes = matrix.matricization, matrix.matricization.blocks
-            sizes = shape.split or matrix.shape
-            count *= math.prod(sizes[axis] for axis in axes)
+        count *= matrix.blocks
         times = [
             calls[id(around)][0][0][1]
             for around in layers

@@ -9,13 +9,14 @@ from keras_lowrank.layers.factored import FactoredLayer
 from keras_lowrank.linalg import Product
 from keras_lowrank.matricize import Matricization
 
-SCHEMES = ("channel", "spatial")
-
 
 class _LowRankConv(FactoredLayer):
     """What the convolutions share; `dimensions` of space."""
 
     dimensions: int
+
+    #: The ways to factor the kernel.
+    schemes: tuple[str, ...] = ("channel",)
 
     def __init__(
         self,
@@ -44,10 +45,10 @@ class _LowRankConv(FactoredLayer):
             activity_regularizer=activity_regularizer,
             **kwargs,
         )
-        if scheme not in SCHEMES[: self.dimensions]:
+        if scheme not in self.schemes:
             raise ValueError(
                 f"`scheme` of `{type(self).__name__}` must be one of "
-                f"{SCHEMES[: self.dimensions]}. Received: scheme={scheme!r}."
+                f"{self.schemes}. Received: scheme={scheme!r}."
             )
         # Keras knows what its arguments may be.
         full = self.full_class(
@@ -317,3 +318,4 @@ class LowRankConv2D(_LowRankConv):
 
     full_class = keras.layers.Conv2D
     dimensions = 2
+    schemes = ("channel", "spatial")

@@ -51,6 +51,8 @@ class FactoredLayer(keras.layers.Layer):
     full_class: type[keras.layers.Layer]
     #: What that layer calls its kernel.
     kernel_name = "kernel"
+    #: The ways to factor it, where there are several.
+    schemes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ the same weights give the same spectrum everywhere.
 
 from keras_lowrank.linalg.host import eagerly
 from keras_lowrank.linalg.host import host_array
+from keras_lowrank.linalg.host import non_finite_reason
 from keras_lowrank.linalg.product import Product
 from keras_lowrank.linalg.spectra import METHODS
 from keras_lowrank.linalg.spectra import check_method

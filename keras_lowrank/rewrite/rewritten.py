@@ -1,6 +1,7 @@
 """Composite layers that are saved with the low-rank layers put into them."""
 
 import functools
+from typing import Any
 
 import keras
 
@@ -26,6 +27,7 @@ class Rewritten:
     """
 
     plain_class: type
+    built: bool
 
     def get_config(self):
         """The config of the layer, and those of the low-rank layers in it."""
@@ -93,7 +95,7 @@ class Rewritten:
     def build_from_config(self, config):
         """Keras builds what it loads; this was built before its layers."""
         if not self.built:
-            super().build_from_config(config)
+            super().build_from_config(config)  # type: ignore[misc]
 
 
 # Found under this name in a file whatever layer was rewritten: each class
@@ -104,11 +106,12 @@ keras.saving.register_keras_serializable("keras_lowrank", NAME)(Rewritten)
 def mark_rewritten(layer) -> None:
     """Have a composite layer saved with the low-rank layers in it."""
     if not isinstance(layer, Rewritten):
-        object.__setattr__(layer, "__class__", _rewritten(type(layer)))
+        plain: Any = type(layer)
+        object.__setattr__(layer, "__class__", _rewritten(plain))
 
 
 @functools.cache
-def _rewritten(plain: type) -> type:
+def _rewritten(plain: Any) -> type:
     members = {
         "plain_class": plain,
         "__module__": plain.__module__,

@@ -118,23 +118,22 @@ def _attributes(holder) -> dict[str, Any]:
 def _replaced(value, old, new):
     """A list, tuple or dict with `new` for `old`: itself if it can change."""
     if isinstance(value, dict):
-        items = list(value.items())
+        items = dict(value)
     elif isinstance(value, (list, tuple)):
-        items = list(enumerate(value))
+        items = dict(enumerate(value))
     else:
         return value
-    changed = {}
-    for key, item in items:
+    changed: dict[Any, Any] = {}
+    for key, item in items.items():
         found = new if item is old else _replaced(item, old, new)
         if found is not item:
             changed[key] = found
     if not changed:
         return value
     if isinstance(value, tuple):
-        parts = [changed.get(key, item) for key, item in items]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(
-            value
-        )(parts)
+        parts = (items | changed).values()
+        named = hasattr(value, "_fields")
+        return type(value)(*parts) if named else type(value)(parts)
     for key, item in changed.items():
         value[key] = item
     return value

@@ -1,0 +1,6 @@
+"""Smaller models: ranks planned, layers factored, the gain measured."""
+
+from keras_lowrank.compress.compress import compress
+from keras_lowrank.compress.layer_plan import LayerPlan
+from keras_lowrank.compress.plan import CompressionPlan
+from keras_lowrank.compress.planning import compression_plan
