@@ -4,3 +4,5 @@ from keras_lowrank.compress.compress import compress
 from keras_lowrank.compress.layer_plan import LayerPlan
 from keras_lowrank.compress.plan import CompressionPlan
 from keras_lowrank.compress.planning import compression_plan
+from keras_lowrank.compress.verification import Verification
+from keras_lowrank.compress.verify import compress_and_verify
