@@ -105,8 +105,9 @@ def compare_layers(
     for name, layers in pairs.items():
         shape, dtype = shapes[name]
         sample = keras.ops.convert_to_numpy(keras.ops.zeros(shape, dtype))
-        models = [_Alone(layer) for layer in layers]
-        found[name] = compare_latency(*models, sample, seconds=seconds)
+        found[name] = compare_latency(
+            _Alone(layers[0]), _Alone(layers[1]), sample, seconds=seconds
+        )
     return found
 
 

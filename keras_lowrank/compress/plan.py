@@ -65,17 +65,12 @@ class CompressionPlan(Table):
             Column("layer", justify="left"),
             Column("matrix", format=shape_text),
             Column("rank_text", "rank"),
-            Column("parameters", format=_count),
-            Column("parameters_after", "after", _count),
-            Column("flops", "FLOPs", _count),
-            Column("flops_after", "after", _count),
+            Column("parameters_text", "weights"),
+            Column("flops_text", "FLOPs"),
             Column("error", format=number(3)),
-            Column("reason", justify="left"),
         ]
         if all(layer.flops is None for layer in self.layers):
-            columns = [c for c in columns if not c.key.startswith("flops")]
-        if not any(layer.reason for layer in self.layers):
-            columns.pop()
+            columns = [c for c in columns if c.key != "flops_text"]
         super().__init__(
             self._title(), columns, map(_row, self.layers), self._lines()
         )
@@ -131,6 +126,14 @@ class CompressionPlan(Table):
         ]
         if self.criterion:
             lines.insert(0, f"ranks: {self.criterion}")
+        reasons: dict[str, list[str]] = {}
+        for layer in self.layers:
+            if layer.reason:
+                reasons.setdefault(layer.reason, []).append(layer.name)
+        lines += [
+            f"as it is: {', '.join(names)}: {reason}"
+            for reason, names in reasons.items()
+        ]
         if self.flops is not None and self.flops_after is not None:
             lines.append(
                 f"FLOPs of these layers for one sample: {_count(self.flops)} "
@@ -255,11 +258,21 @@ def _layer_from_config(item: dict[str, Any]) -> LayerPlan:
 
 
 def _row(layer: LayerPlan) -> dict[str, Any]:
-    row = layer.to_row()
-    text = None
+    texts = {
+        "parameters_text": _change(layer.parameters, layer.parameters_after),
+        "flops_text": _change(layer.flops, layer.flops_after),
+    }
     if layer.values:
-        text = f"{layer.rank or 'all'} of {layer.full_rank}"
-    return row | {"rank_text": text}
+        texts["rank_text"] = f"{layer.rank or 'all'} of {layer.full_rank}"
+    return layer.to_row() | texts
+
+
+def _change(before: float | None, after: float | None) -> str | None:
+    if before is None or after is None:
+        return None
+    if before == after:
+        return _count(before)
+    return f"{_count(before)} -> {_count(after)}"
 
 
 def _total(values) -> float | None:
