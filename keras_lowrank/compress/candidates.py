@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import keras
@@ -39,7 +40,13 @@ class Candidates:
 
 
 def find_candidates(
-    model, selected=None, scheme="channel", x=None, moments=None
+    model,
+    selected=None,
+    scheme="channel",
+    x=None,
+    moments=None,
+    method="svd",
+    count_flops=True,
 ) -> Candidates:
     """Every layer of a model that has a weight matrix.
 
@@ -50,13 +57,19 @@ def find_candidates(
         x: A sample, for the shapes of the calls.
         moments: Dict from names of layers to second moments of what their
             left factors multiply, by scheme.
+        method: How spectra are computed, as for `linalg.spectrum`.
+        count_flops: Boolean, whether to find out what kernels cost, for which
+            the model is called once.
 
     Returns:
         `Candidates`.
     """
     layers = kernel_layers(model)
-    chosen = _selected(layers, selected)
-    costs, notes = _costs(model, layers, x)
+    chosen = layer_names(layers, selected)
+    costs: dict[str, _Cost] = {}
+    notes: tuple[str, ...] = ()
+    if count_flops:
+        costs, notes = _costs(model, layers, x)
     shared = _shared_variables(model)
     forms: dict[str, list[LayerPlan]] = {}
     for name, layer in layers.items():
@@ -76,7 +89,7 @@ def find_candidates(
             forms[name] = [plan.kept(reason)]
             continue
         forms[name] = [
-            _form(plan, layer, one, cost, moments)
+            _form(plan, layer, one, cost, moments, method)
             for one in schemes_of(layer, scheme)
         ]
     return Candidates(forms, layers, notes)
@@ -147,10 +160,20 @@ def _size(layer, kernel) -> int:
     return sum(math.prod(weight.shape) for weight in layer.weights)
 
 
-def _selected(layers: dict[str, Any], selected) -> set[str]:
-    """Names of the layers that `selected` means."""
-    import re
+def layer_names(layers: dict[str, Any], selected=None) -> set[str]:
+    """Names of the layers that a user means.
 
+    Args:
+        layers: Dict from names to layers, as `kernel_layers` gives it.
+        selected: A regular expression searched in names, a name, a layer, or
+            a list of these; all by default.
+
+    Returns:
+        Set of strings.
+
+    Raises:
+        ValueError: when one of them selects nothing.
+    """
     if selected is None:
         return set(layers)
     found: set[str] = set()
@@ -213,7 +236,7 @@ def _reason(layer, shared) -> str:
     return ""
 
 
-def _form(plan, layer, scheme, cost, moments) -> LayerPlan:
+def _form(plan, layer, scheme, cost, moments, method) -> LayerPlan:
     """The layer with the spectrum and the costs of one way to factor it."""
     new = unbuilt_form(layer, scheme)
     kernel = host_array(_kernel(layer)).astype(np.float64)
@@ -222,7 +245,7 @@ def _form(plan, layer, scheme, cost, moments) -> LayerPlan:
     if moment is not None:
         matrix = whitened(matrix, moment)
     blocks = matrix if matrix.ndim == 3 else matrix[None]
-    squares = sum(np.square(spectrum(one, "svd").values) for one in blocks)
+    squares = sum(np.square(spectrum(one, method).values) for one in blocks)
     plan = dataclasses.replace(
         plan,
         matrix_shape=blocks.shape[1:],

@@ -152,6 +152,26 @@ def _moments(model, scheme, calibration):
     return second_moments(model, layers, forms, calibration)
 
 
+def quick_plan(model, criterion: str, value, layers=None, scheme="channel"):
+    """A plan without FLOPs, its spectra as exact as those of `RankTracker`.
+
+    Args:
+        model: Built Keras model.
+        criterion: String, `"energy"`, `"tolerance"` or `"rank"`.
+        value: As for `compression_plan`.
+        layers: As for `compression_plan`.
+        scheme: As for `compression_plan`.
+
+    Returns:
+        A `CompressionPlan`.
+    """
+    candidates = find_candidates(
+        model, layers, scheme, method="auto", count_flops=False
+    )
+    maker = _Maker(model, candidates, calibrated=False)
+    return getattr(maker, f"by_{criterion}")(value)
+
+
 class _Maker:
     """Plans of one model, by one criterion or another."""
 

@@ -216,6 +216,11 @@ class FactoredLayer(keras.layers.Layer):
             getattr(self.reduce, _kernel_name(self.reduce)), self.expand.kernel
         )
 
+    @property
+    def factor_variables(self) -> tuple[Any, Any]:
+        """The variables of the factors; `None` for one packed by quantizing."""
+        return _variable(self.reduce), _variable(self.expand)
+
     def _multiply(self, reduce, expand):
         reduce, expand = (
             ops.convert_to_tensor(factor) for factor in (reduce, expand)
@@ -455,7 +460,7 @@ def factored(layer) -> Factored | None:
     """The kernel as the full layer would have it."""
     if not layer.built:
         return None
-    variables = [_variable(factor) for factor in (layer.reduce, layer.expand)]
+    variables = layer.factor_variables
     if any(variable is None for variable in variables):
         return None
     return Factored(

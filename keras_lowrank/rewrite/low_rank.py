@@ -6,12 +6,16 @@ from typing import Any
 import keras
 
 from keras_lowrank.layers import low_rank_class
+from keras_lowrank.rewrite.optimizer import carry_optimizer
+from keras_lowrank.rewrite.optimizer import check_optimizer
 from keras_lowrank.rewrite.replace import replace_layers
 from keras_lowrank.weights import locate_layers
 
 
 def make_low_rank(model, options: Mapping[str, Mapping[str, Any]]) -> dict:
     """Replace layers of a model by their truncations, in place.
+
+    The optimizer of a compiled model goes on: see `carry_optimizer`.
 
     Args:
         model: Built Keras model.
@@ -26,6 +30,7 @@ def make_low_rank(model, options: Mapping[str, Mapping[str, Any]]) -> dict:
         ValueError: when the model has no layer of a name, or one has no
             low-rank form.
     """
+    check_optimizer(model)
     found = locate_layers(model, keras.Layer)
     unknown = [name for name in options if name not in found]
     if unknown:
@@ -43,4 +48,5 @@ def make_low_rank(model, options: Mapping[str, Mapping[str, Any]]) -> dict:
             )
         replacements[found[name]] = form.from_layer(found[name], **given)
     replace_layers(model, replacements)
+    carry_optimizer(model, replacements)
     return replacements
