@@ -323,7 +323,7 @@ class TestAllocation:
         found = allocate(forms, budget, "parameters")
 
         def total(layers):
-            return sum(layer.error**2 for layer in layers)
+            return -sum(np.log(1 - layer.error**2) for layer in layers)
 
         assert sum(one.parameters_after for one in found) <= budget
         best = np.inf
@@ -341,13 +341,20 @@ class TestAllocation:
             if sum(one.parameters_after for one in layers) <= budget
         ]
         best = min(map(total, fits))
-        # Optimal but for the last step, which is less than one rank.
+        # Optimal but for the last step, which is at most one of a hull.
         slack = max(
-            (layer.values[(layer.rank or 1) - 1] ** 2)
-            / np.sum(np.square(layer.values))
+            layer.rank is not None
+            and total([layer])
+            - total([layer.with_rank(min(layer.rank + 1, layer.full_rank))])
             for layer in found
         )
-        assert best - 1e-12 <= total(found) <= best + slack
+        assert best - 1e-12 <= total(found) <= best + slack + 1e-12
+
+    def test_flat_layers_share_alike(self):
+        ((form,),) = [self.forms(0)[1]]
+        flat = dataclasses.replace(form, values=(1.0,) * 5, parameters=200)
+        found = allocate([[flat], [flat], [flat]], 90.0, "parameters")
+        assert [layer.rank for layer in found] == [3, 3, 3]
 
     def test_the_larger_of_two_forms_is_not_taken_for_its_name(self):
         (form,) = self.forms(0)[0]
@@ -692,28 +699,29 @@ class TestVerify:
         json.loads(found.to_json())
 
 
-class TestCommand:
-    @pytest.fixture(scope="class")
-    def saved(self, tmp_path_factory):
-        data = load("digits")
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential(
-            [
-                keras.Input((64,)),
-                layers.Dense(128, activation="relu", name="hidden"),
-                layers.Dense(128, activation="relu", name="second"),
-                layers.Dense(10, name="head"),
-            ]
-        )
-        model.compile(
-            keras.optimizers.SGD(0.1, momentum=0.9),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-        model.fit(data.x_train, data.y_train, epochs=4, verbose=0)
-        path = tmp_path_factory.mktemp("model") / "digits.keras"
-        model.save(path)
-        return path
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    data = load("digits")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(128, activation="relu", name="hidden"),
+            layers.Dense(128, activation="relu", name="second"),
+            layers.Dense(10, name="head"),
+        ]
+    )
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(data.x_train, data.y_train, epochs=4, verbose=0)
+    path = tmp_path_factory.mktemp("model") / "digits.keras"
+    model.save(path)
+    return path
 
+
+class TestCommand:
     def test_compressed_and_saved(self, saved, tmp_path, capsys):
         out = tmp_path / "small.keras"
         words = ["compress", str(saved), "--data", "digits", "--keep-slower"]
@@ -721,7 +729,7 @@ class TestCommand:
         words += ["--fine-tune", "1", "--out", str(out)]
         assert main(words) == 0
         printed = capsys.readouterr().out
-        assert "x fewer)" in printed
+        assert "2 of 3 layers, 26,122 ->" in printed
         assert "latency, batch of 1" in printed
         small = keras.saving.load_model(out)
         model = keras.saving.load_model(saved)
