@@ -90,8 +90,12 @@ def schatten_norm(spectrum: Spectrum, p: float = 1.0) -> Scalar:
     if p == float("inf"):
         return spectral_norm(spectrum)
     xp = spectrum.xp
-    total = xp.sum(xp.power(relative_values(spectrum), p))
-    # The root of zero has an infinite slope, so it is taken of 1 instead.
+    relative = relative_values(spectrum)
+    # Below p = 1 the power of zero has an infinite slope, and so has the root
+    # of zero: they are taken of 1 instead.
+    present = relative != 0
+    powers = xp.power(xp.where(present, relative, 1.0), p)
+    total = xp.sum(xp.where(present, powers, relative))
     root = xp.power(xp.where(total > 0, total, 1.0), 1.0 / p)
     return spectral_norm(spectrum) * root
 
