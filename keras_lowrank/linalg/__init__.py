@@ -7,10 +7,21 @@ the same weights give the same spectrum everywhere.
 
 from keras_lowrank.linalg.host import eagerly
 from keras_lowrank.linalg.host import host_array
+from keras_lowrank.linalg.iterations import leading_subgradient
+from keras_lowrank.linalg.iterations import polar_factor
 from keras_lowrank.linalg.product import Product
+from keras_lowrank.linalg.scopes import compiled_by_xla
+from keras_lowrank.linalg.scopes import float64
+from keras_lowrank.linalg.scopes import full_precision
 from keras_lowrank.linalg.spectra import METHODS
 from keras_lowrank.linalg.spectra import check_method
 from keras_lowrank.linalg.spectra import gram_spectrum
 from keras_lowrank.linalg.spectra import spectra
 from keras_lowrank.linalg.spectra import spectrum
+from keras_lowrank.linalg.tensors import finite_blocks
+from keras_lowrank.linalg.tensors import log_det
+from keras_lowrank.linalg.tensors import product_core
+from keras_lowrank.linalg.tensors import squared_norm_of_product
+from keras_lowrank.linalg.tensors import tensor_spectrum
+from keras_lowrank.linalg.tensors import triangular_basis
 from keras_lowrank.linalg.truncation import truncate
