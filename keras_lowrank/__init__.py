@@ -37,6 +37,7 @@ from keras_lowrank.measures import condition_number
 from keras_lowrank.measures import effective_rank
 from keras_lowrank.measures import energy_rank
 from keras_lowrank.measures import frobenius_norm
+from keras_lowrank.measures import log_det
 from keras_lowrank.measures import marchenko_pastur_count
 from keras_lowrank.measures import nuclear_norm
 from keras_lowrank.measures import numerical_rank
@@ -47,6 +48,14 @@ from keras_lowrank.measures import spectral_norm
 from keras_lowrank.measures import stable_rank
 from keras_lowrank.records import Recording
 from keras_lowrank.records import open_run
+from keras_lowrank.regularizers import EffectiveRank
+from keras_lowrank.regularizers import LogDet
+from keras_lowrank.regularizers import MeasurePenalty
+from keras_lowrank.regularizers import NuclearNorm
+from keras_lowrank.regularizers import SchattenNorm
+from keras_lowrank.regularizers import SpectralNorm
+from keras_lowrank.regularizers import SquaredFrobeniusNorm
+from keras_lowrank.regularizers import StableRank
 from keras_lowrank.report import RankReport
 from keras_lowrank.report import rank_report
 from keras_lowrank.spectrum import Spectrum

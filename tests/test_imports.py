@@ -30,6 +30,7 @@ FLOORS = {
     "weights": 3,
     "baselines": 3,
     "theory": 3,
+    "regularizers": 3,
     "gradients": 4,
     "decay": 4,
     "plots": 4,
@@ -42,21 +43,20 @@ FLOORS = {
 }
 
 PUBLIC = """
-    Certificate DecayedOptimizer Factored FeatureRank GradientRank
-    GradientRanks
-    KerasLowrankWarning LowRankConv1D LowRankConv2D LowRankDense
-    LowRankEinsumDense LowRankEmbedding MEASURES Matricization Measure
-    RankReport RankTracker Recording Skip Spectrum TheoryTracker TorchSGD Uses
-    WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
-    as_measures closed_form_rank condition_number convert_weight_decay
-    dead_channels decay_clock distance_to_rank effective_rank
-    energy_rank epsilon_rank explain_weight_decay frobenius_norm
-    gradient_spectra initial_baseline initial_spectra log_spaced
-    marchenko_pastur_count nuclear_norm numerical_rank open_run
-    participation_ratio rank_report register_factored
-    register_matricization register_uses
-    schatten_norm spectral_gap spectral_norm stable_rank weight_matrices
-    weight_uses
+    Certificate DecayedOptimizer EffectiveRank Factored FeatureRank
+    GradientRank GradientRanks KerasLowrankWarning LogDet LowRankConv1D
+    LowRankConv2D LowRankDense LowRankEinsumDense LowRankEmbedding MEASURES
+    Matricization Measure MeasurePenalty NuclearNorm RankReport RankTracker
+    Recording SchattenNorm Skip SpectralNorm Spectrum SquaredFrobeniusNorm
+    StableRank TheoryTracker TorchSGD Uses WeightDecay WeightDecayScheduler
+    WeightMatrix Window as_measure as_measures closed_form_rank
+    condition_number convert_weight_decay dead_channels decay_clock
+    distance_to_rank effective_rank energy_rank epsilon_rank
+    explain_weight_decay frobenius_norm gradient_spectra initial_baseline
+    initial_spectra log_det log_spaced marchenko_pastur_count nuclear_norm
+    numerical_rank open_run participation_ratio rank_report
+    register_factored register_matricization register_uses schatten_norm
+    spectral_gap spectral_norm stable_rank weight_matrices weight_uses
 """.split()
 
 
