@@ -104,7 +104,8 @@ def tensor_spectrum(
             moving = _sharing(values, resolution) @ moving[:, None]
             values = with_slope(values, moving[:, 0])
             # Last, so that even an infinite slope at zero counts for nothing.
-            values = ops.where(values > resolution, values, 0.0 * values)
+            zeros = ops.zeros_like(values)
+            values = ops.where(values > resolution, values, zeros)
         values = ops.where(finite, values, float("nan"))
     return Spectrum(values, shape or (count * rows, count * columns))
 
@@ -131,7 +132,7 @@ def finite_blocks(matrix) -> tuple[Any, Any]:
     if len(matrix.shape) == 2:
         matrix = matrix[None]
     finite = ops.all(ops.isfinite(ops.stop_gradient(matrix)))
-    return ops.where(finite, matrix, 0.0 * ops.ones_like(matrix)), finite
+    return ops.where(finite, matrix, ops.zeros_like(matrix)), finite
 
 
 def with_slope(value, moving):

@@ -94,9 +94,10 @@ def schatten_norm(spectrum: Spectrum, p: float = 1.0) -> Scalar:
     # Below p = 1 the power of zero has an infinite slope, and so has the root
     # of zero: they are taken of 1 instead.
     present = relative != 0
-    powers = xp.power(xp.where(present, relative, 1.0), p)
+    # `xp.power` would round the exponent to float32 on torch.
+    powers = xp.where(present, relative, 1.0) ** p
     total = xp.sum(xp.where(present, powers, relative))
-    root = xp.power(xp.where(total > 0, total, 1.0), 1.0 / p)
+    root = xp.where(total > 0, total, 1.0) ** (1.0 / p)
     return spectral_norm(spectrum) * root
 
 

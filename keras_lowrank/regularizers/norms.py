@@ -83,8 +83,8 @@ class SchattenNorm(SpectralRegularizer):
             raise ValueError(
                 f"`p` must be a number above 0, or infinity. Received: p={p!r}."
             )
-        self.p = p
-        self.measure = Measure("schatten_norm", schatten_norm, {"p": p})
+        self.p = float(p)
+        self.measure = Measure("schatten_norm", schatten_norm, {"p": self.p})
 
     def spectrum_by_products(self, matrix):
         if self.p == float("inf"):
@@ -208,6 +208,6 @@ def _whole_schatten(matrix, p: int):
         slope = slope @ gram
     total = ops.sum(slope * tall)
     total = ops.where(total > 0, total, ops.ones_like(total))
-    slope = slope / ops.power(total, 1 - 1 / p)
+    slope = slope / total ** (1 - 1 / p)
     slope = ops.swapaxes(slope, -1, -2) if wide else slope
     return ops.sum(slope * matrix)
