@@ -9,10 +9,12 @@ from keras_lowrank.linalg.host import eagerly
 from keras_lowrank.linalg.host import host_array
 from keras_lowrank.linalg.iterations import leading_subgradient
 from keras_lowrank.linalg.iterations import polar_factor
+from keras_lowrank.linalg.iterations import thresholded
 from keras_lowrank.linalg.product import Product
 from keras_lowrank.linalg.scopes import compiled_by_xla
 from keras_lowrank.linalg.scopes import float64
 from keras_lowrank.linalg.scopes import full_precision
+from keras_lowrank.linalg.shrinkage import soft_threshold
 from keras_lowrank.linalg.spectra import METHODS
 from keras_lowrank.linalg.spectra import check_method
 from keras_lowrank.linalg.spectra import gram_spectrum
