@@ -417,9 +417,8 @@ class _OfProduct:
         read = getattr(penalty, "matricization", None)
         if read is None:
             read = layer.matricization(layer.kernel_shape)
-        if of_product is None or not read.reads_as(
-            factored, layer.kernel_shape
-        ):
+        alike = read.reads_as(factored, layer.kernel_shape)
+        if of_product is None or not alike:
             return penalty(layer._multiply(*kernels))
         return of_product(left, right)
 
@@ -432,13 +431,22 @@ def factored(layer) -> Factored | None:
     variables = [_variable(factor) for factor in (layer.reduce, layer.expand)]
     if any(variable is None for variable in variables):
         return None
+    how = layer.matricization(layer.kernel_shape)
+    alike = how.reads_as(
+        layer.factorization(layer.kernel_shape), layer.kernel_shape
+    )
     return Factored(
         name=layer.kernel_name,
         factors=tuple(
             zip((layer.reduce, layer.expand), variables, strict=True)
         ),
         shape=layer.kernel_shape,
-        matricization=layer.matricization(layer.kernel_shape),
+        matricization=how,
         join=layer.join,
+        split=functools.partial(_split, layer) if alike else None,
         note=f"rank {layer.rank}",
     )
+
+
+def _split(layer, product: Product) -> tuple[np.ndarray, np.ndarray]:
+    return layer.split(product, layer.kernel_shape)
