@@ -3,6 +3,7 @@
 from keras_lowrank.baselines import initial_baseline
 from keras_lowrank.baselines import initial_spectra
 from keras_lowrank.callbacks import RankTracker
+from keras_lowrank.callbacks import SingularValueThreshold
 from keras_lowrank.callbacks import TheoryTracker
 from keras_lowrank.callbacks import log_spaced
 from keras_lowrank.channels import dead_channels

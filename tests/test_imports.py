@@ -47,7 +47,8 @@ PUBLIC = """
     GradientRank GradientRanks KerasLowrankWarning LogDet LowRankConv1D
     LowRankConv2D LowRankDense LowRankEinsumDense LowRankEmbedding MEASURES
     Matricization Measure MeasurePenalty NuclearNorm RankReport RankTracker
-    Recording SchattenNorm Skip SpectralNorm Spectrum SquaredFrobeniusNorm
+    Recording SchattenNorm SingularValueThreshold
+    Skip SpectralNorm Spectrum SquaredFrobeniusNorm
     StableRank TheoryTracker TorchSGD Uses WeightDecay WeightDecayScheduler
     WeightMatrix Window as_measure as_measures closed_form_rank
     condition_number convert_weight_decay dead_channels decay_clock
