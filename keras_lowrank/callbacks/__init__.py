@@ -7,5 +7,6 @@ from keras_lowrank.callbacks.recorder import Recorder
 from keras_lowrank.callbacks.run_info import run_info
 from keras_lowrank.callbacks.schedule import as_schedule
 from keras_lowrank.callbacks.schedule import log_spaced
+from keras_lowrank.callbacks.switch import SwitchToLowRank
 from keras_lowrank.callbacks.theory_tracker import TheoryTracker
 from keras_lowrank.callbacks.threshold import SingularValueThreshold

@@ -92,6 +92,7 @@ class Recorder:
         self._store: Store | None = None
         self._events: EventWriter | None = None
         self._matrices = None
+        self._variables: list[int] = []
         self._latest: Measurement | None = None
         self._unwritten: list[Measurement] = []
         self._warned: set[str] = set()
@@ -160,8 +161,11 @@ class Recorder:
             The `Measurement`.
         """
         began = time.perf_counter()
-        if self._matrices is None:
+        # Layers may be replaced during a `fit`, by `SwitchToLowRank` for one.
+        variables = [id(variable) for variable in model.weights]
+        if self._matrices is None or variables != self._variables:
             self._matrices = self._find_matrices(model)
+            self._variables = variables
         spectra = self._matrices.spectra(self.method, self.workers)
         named = zip(
             (matrix.name for matrix in self._matrices), spectra, strict=True

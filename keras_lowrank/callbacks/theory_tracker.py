@@ -96,6 +96,7 @@ class TheoryTracker(keras.callbacks.Callback):
         self.history: list[dict[str, Any]] = []
         self._rows: list[dict[str, Any]] = []
         self._log = None
+        self._optimizer: Any = None
         self._watched: list[Watched] = []
         self._logged: list[Watched] = []
         self._samples: int | None = None  # of one update
@@ -135,9 +136,18 @@ class TheoryTracker(keras.callbacks.Callback):
             )
         if not model.optimizer.built:  # TensorFlow's `fit` does so later
             model.optimizer.build(model.trainable_variables)
-        self._watched = list(watch(model, self.weights))
-        if self._samples is not None:
-            self._attach(model, self._samples)
+        self._watch(model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._optimizer is None or self.model.optimizer is self._optimizer:
+            return
+        # Layers were replaced, by `SwitchToLowRank` for one, and with them
+        # the optimizer.
+        if self._log is not None:
+            self._log.detach()
+            self._log = None
+        self.windows = {}
+        self._watch(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         model = self.model  # on JAX this brings the buffer up to date
@@ -258,6 +268,12 @@ class TheoryTracker(keras.callbacks.Callback):
 
     # Watching ---------------------------------------------------------------
 
+    def _watch(self, model):
+        self._optimizer = model.optimizer
+        self._watched = list(watch(model, self.weights))
+        if self._samples is not None:
+            self._attach(model, self._samples)
+
     def _attach(self, model, samples: int):
         self._logged = [item for item in self._watched if item.window(samples)]
         if not self._logged:
@@ -363,7 +379,7 @@ class TheoryTracker(keras.callbacks.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # The model being trained does not travel with a copy.
         return self.__dict__ | dict(
-            _model=None, _log=None, _watched=[], _logged=[]
+            _model=None, _log=None, _optimizer=None, _watched=[], _logged=[]
         )
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_lowrank.cli import compare
+from keras_lowrank.cli import compress
 from keras_lowrank.cli import demo
 from keras_lowrank.cli import inspect
 from keras_lowrank.cli import reproduce
@@ -13,7 +14,7 @@ from keras_lowrank.cli import search
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
-COMMANDS = (demo, run, compare, search, reproduce, inspect)
+COMMANDS = (demo, run, compare, search, compress, reproduce, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -247,6 +247,29 @@ class DecayedOptimizer(keras.optimizers.Optimizer):
         shrink(self, [variables[index] for index in decaying], fraction)
         return grads
 
+    def with_inner_optimizer(self, inner_optimizer) -> "DecayedOptimizer":
+        """The same decay, at the rate that is set now, around another one.
+
+        Args:
+            inner_optimizer: Keras optimizer.
+
+        Returns:
+            A `DecayedOptimizer`, not built.
+        """
+        return DecayedOptimizer(
+            inner_optimizer, self._policy_now(), name=self.name
+        )
+
+    def _policy_now(self):
+        """The policy at the rate that is set now."""
+        if not self.policy.is_constant:
+            return self.policy
+        # As Keras saves the learning rate: the one that is set now.
+        rate = ops.convert_to_numpy(self._rate)
+        if rate == np.float32(self.policy.rate):
+            return self.policy
+        return dataclasses.replace(self.policy, rate=float(rate))
+
     def scale_loss(self, loss):
         """Scale the loss, as the inner optimizer does."""
         return self.inner_optimizer.scale_loss(loss)
@@ -273,12 +296,7 @@ class DecayedOptimizer(keras.optimizers.Optimizer):
 
     def get_config(self):
         """The inner optimizer and the policy as plain values, for saving."""
-        policy = self.policy
-        if policy.is_constant:
-            # As Keras saves the learning rate: the one that is set now.
-            rate = ops.convert_to_numpy(self._rate)
-            if rate != np.float32(policy.rate):
-                policy = dataclasses.replace(policy, rate=float(rate))
+        policy = self._policy_now()
         coverage = self._saved_coverage
         if self.coverage is not None:
             coverage = [

@@ -1,5 +1,7 @@
 """SGD whose momentum follows torch when the learning rate changes."""
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -44,6 +46,9 @@ class TorchSGD(keras.optimizers.Optimizer):
     Reference:
         [`torch.optim.SGD`](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html)
     """
+
+    #: What its lists hold, for whoever carries them to other variables.
+    slot_kinds: ClassVar[dict[str, str]] = {"velocities": "mean"}
 
     def __init__(
         self, learning_rate=0.01, momentum=0.0, nesterov=False, **kwargs

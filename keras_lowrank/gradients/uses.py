@@ -6,6 +6,7 @@ import math
 import keras
 import numpy as np
 
+from keras_lowrank.calls import watch_calls
 from keras_lowrank.gradients import rules as _rules  # noqa: F401
 from keras_lowrank.gradients.registry import rule_of
 from keras_lowrank.weights import WeightMatrix
@@ -101,10 +102,7 @@ def _uses(matrix: WeightMatrix, layers, calls) -> Uses:
         if not counts:
             continue
         count = sum(counts)
-        if matrix.part is None and matrix.matricization.blocks:
-            shape, axes = matrix.matricization, matrix.matricization.blocks
-            sizes = shape.split or matrix.shape
-            count *= math.prod(sizes[axis] for axis in axes)
+        count *= matrix.blocks
         times = [
             calls[id(around)][0][0][1]
             for around in layers
@@ -152,33 +150,18 @@ def _record_calls(model, sample) -> dict[int, list[tuple[tuple, tuple]]]:
     layers that know the shapes of their outputs.
     """
     calls: dict[int, list[tuple[tuple, tuple]]] = {}
+
+    def record(layer, inputs, outputs):
+        shapes = tuple(inputs.shape), tuple(outputs.shape)
+        calls.setdefault(id(layer), []).append(shapes)
+
     watched = [
         layer
         for layer in model._flatten_layers(include_self=False)
         if rule_of(type(layer)) or _is_time_distributed(layer)
     ]
-
-    def watch(layer):
-        call = layer.call
-
-        def recorded(*args, **kwargs):
-            outputs = call(*args, **kwargs)
-            inputs = keras.tree.flatten((args, kwargs))[0]
-            first = keras.tree.flatten(outputs)[0]
-            calls.setdefault(id(layer), []).append(
-                (tuple(inputs.shape), tuple(first.shape))
-            )
-            return outputs
-
-        object.__setattr__(layer, "call", recorded)
-
-    for layer in watched:
-        watch(layer)
-    try:
+    with watch_calls(watched, record):
         model(sample, training=False)
-    finally:
-        for layer in watched:
-            object.__delattr__(layer, "call")
     return calls
 
 

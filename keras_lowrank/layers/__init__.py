@@ -7,3 +7,4 @@ from keras_lowrank.layers.einsum_dense import LowRankEinsumDense
 from keras_lowrank.layers.embedding import LowRankEmbedding
 from keras_lowrank.layers.factored import FactoredLayer
 from keras_lowrank.layers.feature_rank import FeatureRank
+from keras_lowrank.layers.forms import low_rank_class

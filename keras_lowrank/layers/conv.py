@@ -2,19 +2,21 @@
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lowrank.layers.dense import bias_config
 from keras_lowrank.layers.factored import FactoredLayer
 from keras_lowrank.linalg import Product
 from keras_lowrank.matricize import Matricization
 
-SCHEMES = ("channel", "spatial")
-
 
 class _LowRankConv(FactoredLayer):
     """What the convolutions share; `dimensions` of space."""
 
     dimensions: int
+
+    #: The ways to factor the kernel.
+    schemes: tuple[str, ...] = ("channel",)
 
     def __init__(
         self,
@@ -43,10 +45,10 @@ class _LowRankConv(FactoredLayer):
             activity_regularizer=activity_regularizer,
             **kwargs,
         )
-        if scheme not in SCHEMES[: self.dimensions]:
+        if scheme not in self.schemes:
             raise ValueError(
                 f"`scheme` of `{type(self).__name__}` must be one of "
-                f"{SCHEMES[: self.dimensions]}. Received: scheme={scheme!r}."
+                f"{self.schemes}. Received: scheme={scheme!r}."
             )
         # Keras knows what its arguments may be.
         full = self.full_class(
@@ -172,6 +174,34 @@ class _LowRankConv(FactoredLayer):
             expand.reshape(width * rank, outputs),
         )
 
+    def vectors(self, inputs):
+        """Windows: by space those of the first layer, which are vertical."""
+        window, strides = list(self.kernel_size), list(self.strides)
+        dilation = list(self.dilation_rate)
+        if self._channels == 1:
+            inputs = ops.moveaxis(inputs, 1, -1)
+        if self.scheme == "spatial":
+            window[1], strides[1], dilation[1] = 1, 1, 1
+        padding = self.padding
+        if padding == "causal":
+            padding = "valid"
+            before = dilation[0] * (window[0] - 1)
+            inputs = ops.pad(inputs, ((0, 0), (before, 0), (0, 0)))
+        if self.dimensions == 1:
+            # Patches are known of images alone.
+            inputs = inputs[:, None]
+            window, strides = [1, *window], [1, *strides]
+            dilation = [1, *dilation]
+        patches = ops.image.extract_patches(
+            inputs,
+            tuple(window),
+            strides=tuple(strides),
+            dilation_rate=tuple(dilation) if max(dilation) > 1 else 1,
+            padding=padding,
+            data_format="channels_last",
+        )
+        return ops.reshape(patches, (-1, patches.shape[-1]))
+
     @property
     def product_equation(self):
         """The sum over the features between."""
@@ -288,3 +318,4 @@ class LowRankConv2D(_LowRankConv):
 
     full_class = keras.layers.Conv2D
     dimensions = 2
+    schemes = ("channel", "spatial")

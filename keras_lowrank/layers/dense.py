@@ -119,6 +119,10 @@ class LowRankDense(FactoredLayer):
         """The kernels are the matrices."""
         return reduce, expand
 
+    def vectors(self, inputs):
+        """Along the last axis."""
+        return keras.ops.reshape(inputs, (-1, inputs.shape[-1]))
+
     @property
     def product_equation(self):
         """As a matrix product."""

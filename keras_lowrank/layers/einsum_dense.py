@@ -5,6 +5,7 @@ import math
 import string
 
 import keras
+from keras import ops
 
 from keras_lowrank.layers.dense import bias_config
 from keras_lowrank.layers.factored import FactoredLayer
@@ -146,6 +147,26 @@ class LowRankEinsumDense(FactoredLayer):
         return (
             xp.reshape(reduce, (*stack, rows, self.rank)),
             xp.reshape(expand, (*stack, self.rank, -1)),
+        )
+
+    def vectors(self, inputs):
+        """Axes that are summed over, of every place along the others."""
+        parts = self._parts
+        count = len(inputs.shape) - len(parts.inputs.replace("0", ""))
+        place = parts.inputs.find("0")
+        letters = list(parts.inputs.replace("0", ""))
+        if place >= 0:  # axes for which an ellipsis stands
+            letters[place:place] = [str(axis) for axis in range(count)]
+        order = [
+            *(letters.index(letter) for letter in parts.blocks),
+            *(i for i, one in enumerate(letters) if one not in parts.kernel),
+            *(letters.index(letter) for letter in parts.rows),
+        ]
+        turned = ops.transpose(inputs, order)
+        blocks = math.prod(turned.shape[: len(parts.blocks)])
+        rows = math.prod(turned.shape[len(order) - len(parts.rows) :])
+        return ops.reshape(
+            turned, ((blocks,) if blocks > 1 else ()) + (-1, rows)
         )
 
     @property

@@ -52,6 +52,8 @@ class FactoredLayer(keras.layers.Layer):
     full_class: type[keras.layers.Layer]
     #: What that layer calls its kernel.
     kernel_name = "kernel"
+    #: The ways to factor it, where there are several.
+    schemes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -110,6 +112,23 @@ class FactoredLayer(keras.layers.Layer):
             Tuple of shapes `(m, r)` and `(r, n)`, or of stacks of these.
         """
         raise NotImplementedError
+
+    def vectors(self, inputs) -> Any:
+        """What the left matrix multiplies, of the inputs of a call.
+
+        Args:
+            inputs: Tensor, the input of the layer.
+
+        Returns:
+            Tensor of shape `(n, m)`, or `(b, n, m)` for diagonal blocks.
+
+        Raises:
+            NotImplementedError: for layers that look rows up.
+        """
+        raise NotImplementedError(
+            f"{self.full_class.__name__} looks up the rows of its table and "
+            "multiplies no vectors."
+        )
 
     @property
     def product_equation(self) -> str:
@@ -197,6 +216,11 @@ class FactoredLayer(keras.layers.Layer):
         return self._multiply(
             getattr(self.reduce, _kernel_name(self.reduce)), self.expand.kernel
         )
+
+    @property
+    def factor_variables(self) -> tuple[Any, Any]:
+        """The variables of the factors; `None` for one packed by quantizing."""
+        return _variable(self.reduce), _variable(self.expand)
 
     def _multiply(self, reduce, expand):
         reduce, expand = (
@@ -309,10 +333,7 @@ class FactoredLayer(keras.layers.Layer):
                 f"`keras.layers.{cls.full_class.__name__}`. Received: "
                 f"{layer!r}, which {reason}."
             )
-        config = layer.get_config()
-        for key in (*_NOT_CARRIED, f"{cls.kernel_name}_constraint"):
-            config.pop(key, None)
-        new = cls.from_config(config | {"rank": rank} | options)
+        new = cls.like(layer, rank, **options)
         kernel = host_array(getattr(layer, cls.kernel_name))
         how = new.factorization(kernel.shape)
         new._start = truncate(how.matrix(kernel), rank, second_moment)
@@ -320,6 +341,20 @@ class FactoredLayer(keras.layers.Layer):
         if new.bias is not None:
             new.bias.assign(layer.bias)
         return new
+
+    @classmethod
+    def like(cls, layer, rank, **options):
+        """A layer with the settings of a full one, not built yet.
+
+        Args:
+            layer: As for `from_layer`.
+            rank: As for `from_layer`.
+            **options: As for `from_layer`.
+        """
+        config = layer.get_config()
+        for key in (*_NOT_CARRIED, f"{cls.kernel_name}_constraint"):
+            config.pop(key, None)
+        return cls.from_config(config | {"rank": rank} | options)
 
     @classmethod
     def reason_against(cls, layer) -> str:
@@ -428,7 +463,7 @@ def factored(layer) -> Factored | None:
     """The kernel as the full layer would have it."""
     if not layer.built:
         return None
-    variables = [_variable(factor) for factor in (layer.reduce, layer.expand)]
+    variables = layer.factor_variables
     if any(variable is None for variable in variables):
         return None
     how = layer.matricization(layer.kernel_shape)

@@ -7,6 +7,7 @@ the same weights give the same spectrum everywhere.
 
 from keras_lowrank.linalg.host import eagerly
 from keras_lowrank.linalg.host import host_array
+from keras_lowrank.linalg.host import non_finite_reason
 from keras_lowrank.linalg.iterations import leading_subgradient
 from keras_lowrank.linalg.iterations import polar_factor
 from keras_lowrank.linalg.iterations import thresholded
@@ -27,3 +28,4 @@ from keras_lowrank.linalg.tensors import squared_norm_of_product
 from keras_lowrank.linalg.tensors import tensor_spectrum
 from keras_lowrank.linalg.tensors import triangular_basis
 from keras_lowrank.linalg.truncation import truncate
+from keras_lowrank.linalg.truncation import whitened

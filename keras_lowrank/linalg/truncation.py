@@ -81,15 +81,35 @@ def truncate(matrix, rank: int, second_moment=None) -> Product:
     return Product(left, right)
 
 
-def _truncated(matrix, rank, moment):
-    if moment is not None:
-        # All directions count a little, so that those which the data did not
-        # show are kept by their own size rather than by chance.
-        ridge = 1e-6 * np.trace(moment) / len(moment) or 1.0
+def whitened(matrix, second_moment) -> np.ndarray:
+    """A matrix whose size is that of the outputs: `S^(1/2) W`, turned.
+
+    Its singular values beyond a rank are what `truncate` loses of the outputs,
+    `E ||x^T (W - W')||^2`.
+
+    Args:
+        matrix: NumPy array of shape `(m, n)`, or `(b, m, n)`.
+        second_moment: NumPy array of shape `(m, m)`, or `(b, m, m)`.
+
+    Returns:
+        NumPy float64 array of the shape of `matrix`.
+    """
+    moment = second_moment.astype(np.float64)
+    # All directions count a little, so that those which the data did not
+    # show are kept by their own size rather than by chance.
+    size = moment.shape[-1]
+    ridge = 1e-6 * np.trace(moment, axis1=-2, axis2=-1) / size
+    ridge = np.where(ridge > 0, ridge, 1.0)[..., None]
+    with single_threaded_blas():
         values, vectors = np.linalg.eigh(moment)
         root = np.sqrt(np.clip(values, 0.0, None) + ridge)
+        return root[..., None] * (np.swapaxes(vectors, -1, -2) @ matrix)
+
+
+def _truncated(matrix, rank, moment):
+    if moment is not None:
         _, _, directions = np.linalg.svd(
-            root[:, None] * (vectors.T @ matrix), full_matrices=False
+            whitened(matrix, moment), full_matrices=False
         )
         matrix = matrix @ directions[:rank].T @ directions[:rank]
     left, values, right = np.linalg.svd(matrix, full_matrices=False)

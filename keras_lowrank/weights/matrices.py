@@ -1,6 +1,7 @@
 """Weight matrices: names, shapes and values when asked for."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -87,6 +88,15 @@ class WeightMatrix:
     def matrix_shape(self) -> tuple[int, int]:
         """Shape `(m, n)` of the matrix, block-diagonal ones in full."""
         return self.matricization.matrix_shape(self._applied.shape, self.part)
+
+    @property
+    def blocks(self) -> int:
+        """How many diagonal blocks the matrix has; 1 for a dense one."""
+        if self.part is not None:
+            return 1
+        how = self.matricization
+        sizes = how.split or self._applied.shape
+        return math.prod(sizes[axis] for axis in how.blocks)
 
     @property
     def role(self) -> str:

@@ -128,8 +128,21 @@ def _visit(layer, prefix, around, found, seen):
 def _named_layers(layer):
     # Only models have a public list of their layers, and it leaves some out.
     children = layer._flatten_layers(include_self=False, recursive=False)
-    named = ((child.name, type(child).__name__) for child in children)
+    named = ((child.name, _class_name(child)) for child in children)
     return children, sibling_names(named)
+
+
+def _class_name(layer) -> str:
+    # A low-rank layer may bear the automatic name of the one it replaced.
+    full = getattr(layer, "full_class", None)
+    if full is not None and _automatic(layer.name, full.__name__):
+        return full.__name__
+    return type(layer).__name__
+
+
+def _automatic(name: str, class_name: str) -> re.Match | None:
+    stem = rf"(?:{COPY_PREFIXES})?{_snake_case(class_name)}"
+    return re.fullmatch(rf"({stem})(_\d+)?", name)
 
 
 def sibling_names(named: Iterable[tuple[str, str]]) -> list[str]:
@@ -149,8 +162,7 @@ def sibling_names(named: Iterable[tuple[str, str]]) -> list[str]:
     """
     stems = []
     for name, class_name in named:
-        pattern = rf"((?:{COPY_PREFIXES})?{_snake_case(class_name)})(_\d+)?"
-        match = re.fullmatch(pattern, name)
+        match = _automatic(name, class_name)
         stems.append((match[1], True) if match else (name, False))
     # A name that was given is kept, so the others make way for it.
     taken = {stem for stem, automatic in stems if not automatic}

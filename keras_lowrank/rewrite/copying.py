@@ -1,0 +1,93 @@
+"""A copy of a model, which shares nothing with it."""
+
+import pathlib
+import tempfile
+from typing import Any
+
+import keras
+
+
+def copy_model(model):
+    """A copy of a model with weights of its own, not compiled.
+
+    Goes through a `.keras` file, so that whatever can be saved can be copied,
+    and what comes out can be saved again.
+
+    Args:
+        model: Built Keras model.
+
+    Returns:
+        A model of the same class.
+
+    Raises:
+        ValueError: when the class of the model cannot be made from its
+            config.
+    """
+    objects = _objects(model)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        keras.saving.custom_object_scope(objects),
+    ):
+        path = pathlib.Path(directory) / "model.keras"
+        model.save(path)
+        try:
+            # The file is our own: its functions are those of the model.
+            copy = keras.saving.load_model(path, compile=False, safe_mode=False)
+        except Exception as error:
+            raise ValueError(
+                f"'{model.name}' ({type(model).__name__}) cannot be copied "
+                f"by way of a file: {error}\nGive it a `get_config` from "
+                "which `from_config` makes it, or pass "
+                "`clone=`, a function from the model to a built copy of it "
+                "with the same weights."
+            ) from error
+    check_copy(model, copy)
+    return copy
+
+
+def compile_like(copy, model) -> None:
+    """Compile a copy as its model is, with an optimizer that begins anew.
+
+    Args:
+        copy: Keras model.
+        model: The compiled model that it is a copy of.
+    """
+    with keras.saving.custom_object_scope(_objects(model)):
+        copy.compile_from_config(model.get_compile_config())
+
+
+def check_copy(model, copy) -> None:
+    """Raise `ValueError` unless a copy is like its model, and apart from it."""
+    ours, theirs = ([w.shape for w in m.weights] for m in (model, copy))
+    if ours != theirs:
+        raise ValueError(
+            f"A copy of '{model.name}' must have its weights in their order. "
+            f"Received: {len(theirs)} weights in place of {len(ours)}, or "
+            "others of their shapes."
+        )
+    if {id(w) for w in model.weights} & {id(w) for w in copy.weights}:
+        raise ValueError(
+            f"A copy of '{model.name}' must have weights of its own. "
+            "Received: a model that shares some."
+        )
+
+
+def _objects(model) -> dict[str, Any]:
+    """Classes and functions that the file of a model refers to, by name."""
+    found: dict[str, Any] = {}
+
+    def add(thing):
+        if not isinstance(thing, type) and not callable(thing):
+            return
+        kind = thing if hasattr(thing, "__name__") else type(thing)
+        if not kind.__module__.startswith(("keras.", "builtins")):
+            found[kind.__name__] = kind
+
+    for layer in model._flatten_layers():
+        add(type(layer))
+        for value in vars(layer).values():
+            add(value)
+    if model.compiled:
+        arguments = getattr(model._compile_config, "config", None) or {}
+        keras.tree.map_structure(add, dict(arguments))
+    return found
