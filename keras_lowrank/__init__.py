@@ -4,9 +4,16 @@ from keras_lowrank.baselines import initial_baseline
 from keras_lowrank.baselines import initial_spectra
 from keras_lowrank.callbacks import RankTracker
 from keras_lowrank.callbacks import SingularValueThreshold
+from keras_lowrank.callbacks import SwitchToLowRank
 from keras_lowrank.callbacks import TheoryTracker
 from keras_lowrank.callbacks import log_spaced
 from keras_lowrank.channels import dead_channels
+from keras_lowrank.compress import CompressionPlan
+from keras_lowrank.compress import Verification
+from keras_lowrank.compress import compress
+from keras_lowrank.compress import compress_and_verify
+from keras_lowrank.compress import compression_plan
+from keras_lowrank.compress import switch_to_low_rank
 from keras_lowrank.decay import DecayedOptimizer
 from keras_lowrank.decay import TorchSGD
 from keras_lowrank.decay import WeightDecay

@@ -46,21 +46,23 @@ FLOORS = {
 }
 
 PUBLIC = """
-    Certificate DecayedOptimizer EffectiveRank Factored FeatureRank
-    GradientRank GradientRanks KerasLowrankWarning LogDet LowRankConv1D
-    LowRankConv2D LowRankDense LowRankEinsumDense LowRankEmbedding MEASURES
-    Matricization Measure MeasurePenalty NuclearNorm RankReport RankTracker
-    Recording SchattenNorm SingularValueThreshold
-    Skip SpectralNorm Spectrum SquaredFrobeniusNorm
-    StableRank TheoryTracker TorchSGD Uses WeightDecay WeightDecayScheduler
-    WeightMatrix Window as_measure as_measures closed_form_rank
-    condition_number convert_weight_decay dead_channels decay_clock
-    distance_to_rank effective_rank energy_rank epsilon_rank
+    Certificate CompressionPlan DecayedOptimizer EffectiveRank Factored
+    FeatureRank GradientRank GradientRanks KerasLowrankWarning LogDet
+    LowRankConv1D LowRankConv2D LowRankDense LowRankEinsumDense
+    LowRankEmbedding MEASURES Matricization Measure MeasurePenalty
+    NuclearNorm RankReport RankTracker Recording SchattenNorm
+    SingularValueThreshold Skip SpectralNorm Spectrum SquaredFrobeniusNorm
+    StableRank SwitchToLowRank TheoryTracker TorchSGD Uses Verification
+    WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
+    as_measures closed_form_rank compress compress_and_verify
+    compression_plan condition_number convert_weight_decay dead_channels
+    decay_clock distance_to_rank effective_rank energy_rank epsilon_rank
     explain_weight_decay frobenius_norm gradient_spectra initial_baseline
     initial_spectra log_det log_spaced marchenko_pastur_count nuclear_norm
     numerical_rank open_run participation_ratio rank_report
     register_factored register_matricization register_uses schatten_norm
-    spectral_gap spectral_norm stable_rank weight_matrices weight_uses
+    spectral_gap spectral_norm stable_rank switch_to_low_rank
+    weight_matrices weight_uses
 """.split()
 
 

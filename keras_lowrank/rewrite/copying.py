@@ -29,15 +29,16 @@ def copy_model(model):
         keras.saving.custom_object_scope(objects),
     ):
         path = pathlib.Path(directory) / "model.keras"
-        model.save(path)
         try:
+            model.save(path)
             # The file is our own: its functions are those of the model.
             copy = keras.saving.load_model(path, compile=False, safe_mode=False)
         except Exception as error:
+            why = " ".join(str(error).split())
             raise ValueError(
                 f"'{model.name}' ({type(model).__name__}) cannot be copied "
-                f"by way of a file: {error}\nGive it a `get_config` from "
-                "which `from_config` makes it, or pass "
+                f"by way of a file: {why} Give it a `get_config` from which "
+                "`from_config` makes it, or pass "
                 "`clone=`, a function from the model to a built copy of it "
                 "with the same weights."
             ) from error
