@@ -268,6 +268,12 @@ class TestEveryRegularizer:
         close(by_left, slope @ right.T, 1e-5)
         close(by_right, left.T @ slope, 1e-5)
 
+    def test_product_of_what_is_not_finite(self, name):
+        left, right = np.ones((9, 3), "f"), np.ones((3, 6), "f")
+        left[0, 0] = np.nan
+        found = gradients_of_all(EVERY, left, right, product=True)
+        assert np.isnan(found[name][0])
+
     @pytest.mark.parametrize("zero", [0, 1])
     def test_product_with_a_factor_of_zeros(self, name, zero):
         value, gradients = of_products(zero)[-1][name]

@@ -1,6 +1,7 @@
 """Soft thresholds of singular values, and the callback that applies them."""
 
 import copy
+import pickle
 
 import keras
 import numpy as np
@@ -175,8 +176,9 @@ class TestCallback:
         own = keras.callbacks.Callback.on_train_batch_end
         assert type(plain).on_train_batch_end is own
         assert "on_train_batch_end" not in vars(plain)
-        asked = copy.deepcopy(kl.SingularValueThreshold(0.5, steps=2))
-        assert asked.on_train_batch_end.__self__ is asked
+        asked = kl.SingularValueThreshold(0.5, steps=2)
+        for again in (copy.deepcopy(asked), pickle.loads(pickle.dumps(asked))):
+            assert again.on_train_batch_end.__self__ is again
 
     def test_learning_rates_of_a_schedule_are_summed(self):
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
@@ -190,13 +192,20 @@ class TestCallback:
         np.testing.assert_allclose(after, wanted, atol=1e-6)
 
     def test_accumulated_gradients_are_one_update(self):
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [2], [0.4, 0.1]
+        )
         model = network()
-        model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+        model.compile(
+            keras.optimizers.SGD(schedule, gradient_accumulation_steps=2)
+        )
         model = still(model)
         before = kl.weight_matrices(model)[0].to_numpy()
         fit(model, kl.SingularValueThreshold(0.5))
+        # Two updates, by the second and by the fourth batch.
+        wanted = lowered(before, 0.5 * (0.4 + 0.1))
         after = kl.weight_matrices(model)[0].to_numpy()
-        np.testing.assert_allclose(after, lowered(before, 0.1), atol=1e-6)
+        np.testing.assert_allclose(after, wanted, atol=1e-6)
 
     def test_the_rate_of_an_optimizer_with_decay(self):
         model = network()
@@ -219,6 +228,34 @@ class TestCallback:
         ]
         assert ranks == sorted(ranks, reverse=True)
         assert 0 < ranks[-1] < 6
+
+    def test_layers_that_are_replaced_meanwhile(self):
+        model = keras.Sequential(
+            [keras.Input((6,)), layers.Dense(8, name="hidden")]
+        )
+        model.compile(keras.optimizers.SGD(0.1))
+        model = still(model)
+        (before,) = kl.weight_matrices(model)
+        before = before.to_numpy()
+        callback = kl.SingularValueThreshold(0.5, model.layers[0])
+        switch = kl.SwitchToLowRank(rank=2, min_delta=1.0, patience=1)
+        x = np.zeros((4, 6), "float32")
+        model.fit(
+            x,
+            np.zeros((4, 8), "float32"),
+            epochs=3,
+            verbose=0,
+            callbacks=[callback, switch],
+        )
+        assert switch.switched
+        left, values, right = np.linalg.svd(before, full_matrices=False)
+        ((epoch, _),) = switch.switched.values()
+        # At once in the epochs before, of two values in those after.
+        values = np.maximum(values - 0.05 * 3, 0)
+        after = kl.weight_matrices(model)[0].to_numpy()
+        wanted = (left[:, :2] * values[:2]) @ right[:2]
+        assert epoch < 3
+        np.testing.assert_allclose(after, wanted, atol=1e-5)
 
     def test_momentum_is_left_as_it_is(self):
         def trained(*callbacks):

@@ -107,6 +107,7 @@ class SingularValueThreshold(keras.callbacks.Callback):
         self.views = views
         self.skipped: dict[str, str] = {}
         self._chosen: list[WeightMatrix] | None = None
+        self._variables: list[int] = []
         self._done: dict[str, int] = {}  # updates that are accounted for
         if steps is not None:
             # Only then, since Keras looks for the hook itself.
@@ -124,8 +125,17 @@ class SingularValueThreshold(keras.callbacks.Callback):
                 "`keras_lowrank.linalg.soft_threshold`."
             )
         self._chosen = None
+        self.skipped = {}
         if build_as_fit_will(model):
-            self._choose(model)
+            self._choose(model, self.weights)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._chosen is None:
+            return
+        model = self.model
+        if [id(variable) for variable in model.weights] != self._variables:
+            # Layers were replaced, by `SwitchToLowRank` for one. Names stay.
+            self._choose(model, [*self._done, *self.skipped])
 
     def _after_batch(self, batch, logs=None):
         self._apply(least=self.steps)
@@ -133,11 +143,15 @@ class SingularValueThreshold(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._apply(least=1)
 
+    def __getstate__(self):
+        # The model being trained does not travel with a copy.
+        return self.__dict__ | dict(_model=None, _chosen=None)
+
     # Work -------------------------------------------------------------------
 
-    def _choose(self, model):
+    def _choose(self, model, weights):
         views = {"groups": "merged"} if self.views is None else self.views
-        matrices = weight_matrices(model, self.weights, views)
+        matrices = weight_matrices(model, weights, views)
         reasons = {
             matrix.name: matrix.reason_against_assign()
             if matrix.trainable
@@ -155,15 +169,17 @@ class SingularValueThreshold(keras.callbacks.Callback):
                 f"trained and stored. Received: {listing}. Leave them out "
                 "with `weights`."
             )
-        for matrix in self._chosen:
-            optimizer = updater(model.optimizer, matrix.variable)
-            self._done[matrix.name] = _updates(optimizer)
+        self._variables = [id(variable) for variable in model.weights]
+        self._done = {
+            matrix.name: _updates(updater(model.optimizer, matrix.variable))
+            for matrix in self._chosen
+        }
 
     def _apply(self, least):
         model = self.model  # on JAX this brings the weights up to date
         if self._chosen is None:
             # Built by the first step, so that all updates were in this epoch.
-            self._choose(model)
+            self._choose(model, self.weights)
             self._done = dict.fromkeys(self._done, 0)
         for matrix in self._chosen or ():
             optimizer = updater(model.optimizer, matrix.variable)
