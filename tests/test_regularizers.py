@@ -206,8 +206,8 @@ def of_products(zero=None):
     return *factors, gradients_of_all(EVERY, *factors, product=True)
 
 
-def close(actual, wanted, tolerance=3e-6, least=1e-30):
-    scale = max(np.abs(wanted).max(), least)
+def close(actual, wanted, tolerance=3e-6, least=0.0):
+    scale = max(np.abs(wanted).max(), least, 1e-30)
     np.testing.assert_allclose(
         actual / scale, wanted / scale, rtol=0, atol=tolerance
     )

@@ -1,7 +1,7 @@
 """Spectral functions from matrix products alone.
 
 What a decomposition would give, for where there is none: inside XLA on
-TensorFlow, and fast on a GPU. Everything here is taken without gradients.
+TensorFlow. Everything here is taken without gradients.
 """
 
 import functools
@@ -13,7 +13,7 @@ from keras_lowrank.linalg.scopes import float64
 from keras_lowrank.linalg.scopes import full_precision
 
 # Relative to the largest value: what the polynomials below take to 1.
-POLAR_RESOLUTION = 1e-3
+POLAR_RESOLUTION = 1.7e-3
 # How far the bound of the largest value may be above it, at least 1.01 so that
 # it holds after rounding: above 1 the first polynomial would run away.
 SAFETY, BOUND = 1.01, 1.7
@@ -28,7 +28,7 @@ def polar_factor(matrix, resolution: float = POLAR_RESOLUTION):
     """The polar factor `U V^T` of a matrix, by Newton-Schulz iteration.
 
     Odd polynomials of degree 5, each the best for what the ones before leave
-    (seven of them for a resolution of 1e-3), take all singular values above
+    (seven of them by default), take all singular values above
     the resolution to 1, to float32 rounding. Those below are multiplied by
     two to four times its inverse and come out between 0 and 1: of a zero one
     nothing is left, and next to zero nothing is arbitrary.
@@ -47,10 +47,13 @@ def polar_factor(matrix, resolution: float = POLAR_RESOLUTION):
     wide = matrix.shape[-2] < matrix.shape[-1]
     with full_precision():
         x = ops.swapaxes(matrix, -1, -2) if wide else matrix
-        x = x / _spectral_bound(x)
-        for a, b, c in _best_polynomials(resolution / BOUND):
-            gram = ops.swapaxes(x, -1, -2) @ x
-            x = a * x + x @ (b * gram + c * (gram @ gram))
+        x, gram, square = _scaled(x)
+        polynomials = _best_polynomials(resolution / BOUND)
+        for index, (a, b, c) in enumerate(polynomials):
+            if index:
+                gram = ops.swapaxes(x, -1, -2) @ x
+                square = gram @ gram
+            x = a * x + x @ (b * gram + c * square)
     return ops.swapaxes(x, -1, -2) if wide else x
 
 
@@ -77,7 +80,7 @@ def leading_subgradient(matrix):
         for _ in range(SQUARINGS):
             power = power @ power
             power = power / _where_positive(_trace(power))
-        square = _trace(power @ gram)
+        square = ops.sum(power * gram)
         x = (x @ power) / ops.sqrt(_where_positive(square))
     return ops.swapaxes(x, -1, -2) if wide else x
 
@@ -125,20 +128,26 @@ def _where_positive(value):
     return ops.where(value > 0, value, ops.ones_like(value))
 
 
-def _spectral_bound(tall):
-    """A little above the largest singular value, at most `BOUND` times it."""
-    largest = _where_positive(ops.max(ops.abs(tall), (-1, -2), keepdims=True))
-    x = tall / largest
+def _scaled(tall):
+    """A matrix with singular values up to 1, the largest at least `1 / BOUND`.
+
+    Returns:
+        Tuple of the matrix, its Gram matrix and the square of that, each of
+        which the bound has needed.
+    """
+    x = tall / _where_positive(ops.max(ops.abs(tall), (-1, -2), keepdims=True))
     gram = ops.swapaxes(x, -1, -2) @ x
-    # The Schatten norm of order 16, whose factor is at most the sixteenth
-    # root of the number of values: 1.68 for 4096 equal ones.
+    # Scaled again, since powers overflow.
     size = _where_positive(ops.max(ops.abs(gram), (-1, -2), keepdims=True))
     gram = gram / size
     square = gram @ gram
     fourth = square @ square
+    # The Schatten norm of order 16, whose factor is at most the sixteenth
+    # root of the number of values: 1.68 for 4096 equal ones.
     total = ops.sum(ops.square(fourth), (-1, -2), keepdims=True)
-    root = ops.power(_where_positive(total), 1 / 16)
-    return SAFETY * largest * ops.sqrt(size) * root
+    bound = SAFETY**2 * ops.power(_where_positive(total), 1 / 8)
+    x = x / ops.sqrt(size * bound)
+    return x, gram / bound, square / ops.square(bound)
 
 
 @functools.cache

@@ -28,9 +28,9 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
         strength: Float >= 0, what the measure is multiplied by.
         method: `"gram"` and `"svd"`: by a decomposition, as for
             `linalg.tensor_spectrum`. `"newton_schulz"`: by matrix products
-            alone, where the measure has such a form: fast on a GPU, and the
-            only way where TensorFlow compiles by XLA. `"auto"`: that one
-            there, a decomposition everywhere else.
+            alone, where the measure has such a form: what accelerators are
+            made for, and the only way where TensorFlow compiles by XLA.
+            `"auto"`: that one there, a decomposition everywhere else.
         matricization: `Matricization` that says which axes of the kernel are
             rows; all but the last by default, as for convolutions.
     """
