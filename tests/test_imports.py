@@ -31,6 +31,7 @@ FLOORS = {
     "weights": 3,
     "baselines": 3,
     "theory": 3,
+    "regularizers": 3,
     "rewrite": 4,
     "gradients": 4,
     "decay": 4,
@@ -45,24 +46,23 @@ FLOORS = {
 }
 
 PUBLIC = """
-    Certificate CompressionPlan DecayedOptimizer Factored FeatureRank
-    GradientRank GradientRanks
-    KerasLowrankWarning LowRankConv1D LowRankConv2D LowRankDense
-    LowRankEinsumDense LowRankEmbedding MEASURES Matricization Measure
-    RankReport RankTracker Recording Skip Spectrum SwitchToLowRank TheoryTracker
-    TorchSGD Uses Verification
+    Certificate CompressionPlan DecayedOptimizer EffectiveRank Factored
+    FeatureRank GradientRank GradientRanks KerasLowrankWarning LogDet
+    LowRankConv1D LowRankConv2D LowRankDense LowRankEinsumDense
+    LowRankEmbedding MEASURES Matricization Measure MeasurePenalty
+    NuclearNorm RankReport RankTracker Recording SchattenNorm
+    SingularValueThreshold Skip SpectralNorm Spectrum SquaredFrobeniusNorm
+    StableRank SwitchToLowRank TheoryTracker TorchSGD Uses Verification
     WeightDecay WeightDecayScheduler WeightMatrix Window as_measure
-    as_measures closed_form_rank compress compress_and_verify compression_plan
-    condition_number convert_weight_decay
-    dead_channels decay_clock distance_to_rank effective_rank
-    energy_rank epsilon_rank explain_weight_decay frobenius_norm
-    gradient_spectra initial_baseline initial_spectra log_spaced
-    marchenko_pastur_count nuclear_norm numerical_rank open_run
-    participation_ratio rank_report register_factored
-    register_matricization register_uses
-    schatten_norm spectral_gap spectral_norm stable_rank
-    switch_to_low_rank weight_matrices
-    weight_uses
+    as_measures closed_form_rank compress compress_and_verify
+    compression_plan condition_number convert_weight_decay dead_channels
+    decay_clock distance_to_rank effective_rank energy_rank epsilon_rank
+    explain_weight_decay frobenius_norm gradient_spectra initial_baseline
+    initial_spectra log_det log_spaced marchenko_pastur_count nuclear_norm
+    numerical_rank open_run participation_ratio rank_report
+    register_factored register_matricization register_uses schatten_norm
+    spectral_gap spectral_norm stable_rank switch_to_low_rank
+    weight_matrices weight_uses
 """.split()
 
 

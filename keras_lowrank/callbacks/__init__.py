@@ -9,3 +9,4 @@ from keras_lowrank.callbacks.schedule import as_schedule
 from keras_lowrank.callbacks.schedule import log_spaced
 from keras_lowrank.callbacks.switch import SwitchToLowRank
 from keras_lowrank.callbacks.theory_tracker import TheoryTracker
+from keras_lowrank.callbacks.threshold import SingularValueThreshold

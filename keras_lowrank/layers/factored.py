@@ -11,6 +11,7 @@ from keras import ops
 from keras_lowrank.linalg import Product
 from keras_lowrank.linalg import eagerly
 from keras_lowrank.linalg import host_array
+from keras_lowrank.linalg import squared_norm_of_product
 from keras_lowrank.linalg import truncate
 from keras_lowrank.matricize import Factored
 from keras_lowrank.matricize import Matricization
@@ -443,14 +444,16 @@ class _OfProduct:
         kernels = [ops.convert_to_tensor(kernel) for kernel in (reduce, expand)]
         left, right = layer.matrices(*kernels, ops)
         if isinstance(penalty, keras.regularizers.L2):
-            # ||L R||^2 = <L^T L, R R^T>, for any way to read the kernel.
-            gram = ops.matmul(ops.swapaxes(left, -1, -2), left)
-            other = ops.matmul(right, ops.swapaxes(right, -1, -2))
-            return penalty.l2 * ops.sum(gram * other)
+            # The same for any way to read the kernel.
+            return penalty.l2 * squared_norm_of_product(left, right)
         of_product = getattr(penalty, "of_product", None)
-        measured = layer.matricization(layer.kernel_shape)
         factored = layer.factorization(layer.kernel_shape)
-        if of_product is None or measured != factored or measured.blocks:
+        # A regularizer may say how it reads a kernel, or leave it to us.
+        read = getattr(penalty, "matricization", None)
+        if read is None:
+            read = layer.matricization(layer.kernel_shape)
+        alike = read.reads_as(factored, layer.kernel_shape)
+        if of_product is None or not alike:
             return penalty(layer._multiply(*kernels))
         return of_product(left, right)
 
@@ -463,13 +466,22 @@ def factored(layer) -> Factored | None:
     variables = layer.factor_variables
     if any(variable is None for variable in variables):
         return None
+    how = layer.matricization(layer.kernel_shape)
+    alike = how.reads_as(
+        layer.factorization(layer.kernel_shape), layer.kernel_shape
+    )
     return Factored(
         name=layer.kernel_name,
         factors=tuple(
             zip((layer.reduce, layer.expand), variables, strict=True)
         ),
         shape=layer.kernel_shape,
-        matricization=layer.matricization(layer.kernel_shape),
+        matricization=how,
         join=layer.join,
+        split=functools.partial(_split, layer) if alike else None,
         note=f"rank {layer.rank}",
     )
+
+
+def _split(layer, product: Product) -> tuple[np.ndarray, np.ndarray]:
+    return layer.split(product, layer.kernel_shape)

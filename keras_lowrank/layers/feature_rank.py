@@ -9,9 +9,10 @@ from keras import ops
 from keras_lowrank.layers.asked_by import inside_prediction
 from keras_lowrank.layers.asked_by import inside_step
 from keras_lowrank.layers.moments import Moments
-from keras_lowrank.measures import MEASURES
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
+from keras_lowrank.measures import measure_config
+from keras_lowrank.measures import measure_from_config
 from keras_lowrank.spectrum import Spectrum
 
 DEFAULT_MEASURES = ("effective_rank", "stable_rank", "energy_rank")
@@ -203,14 +204,14 @@ class FeatureRank(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {
-            "measures": [_measure_config(measure) for measure in self.measures],
+            "measures": [measure_config(measure) for measure in self.measures],
             "centered": self.centered,
             "axis": self.axis,
         }
 
     @classmethod
     def from_config(cls, config):
-        measures = [_measure(item) for item in config["measures"]]
+        measures = [measure_from_config(item) for item in config["measures"]]
         return cls(**config | {"measures": measures})
 
 
@@ -228,28 +229,3 @@ class _FeatureMetric(keras.metrics.Metric):
 
     def reset_state(self):
         self._reset()
-
-
-def _measure_config(measure: Measure):
-    """A measure as JSON has it: its name, or what it is made of."""
-    if MEASURES.get(measure.name) == measure:
-        return measure.name
-    function = measure.function
-    names = {known.function: name for name, known in MEASURES.items()}
-    return {
-        "name": measure.name,
-        "function": names.get(function)
-        or keras.saving.serialize_keras_object(function),
-        "parameters": dict(measure.parameters),
-    }
-
-
-def _measure(config) -> Measure | str:
-    if not isinstance(config, dict):
-        return config
-    function = config["function"]
-    if isinstance(function, str):
-        function = MEASURES[function].function
-    else:
-        function = keras.saving.deserialize_keras_object(function)
-    return Measure(config["name"], function, config["parameters"])

@@ -5,7 +5,6 @@ sum of outer products squares the features, so float32 would blur every
 singular value below 1e-4 of the largest: the sums are float64 throughout.
 """
 
-import contextlib
 import hashlib
 
 import keras
@@ -52,7 +51,7 @@ class Moments:
             valid: Boolean tensor of shape `(n,)`, which rows count; all by
                 default.
         """
-        with _double_precision():
+        with linalg.float64():
             wide = ops.cast(features, "float64")
             if valid is None:
                 count = ops.cast(ops.shape(wide)[0], "float64")
@@ -122,15 +121,6 @@ def _make_variable(name: str, shape: tuple[int, ...]):
         synchronization="on_read",
         name=name,
     )
-
-
-def _double_precision():
-    """A scope in which float64 is float64."""
-    if keras.backend.backend() != "jax":
-        return contextlib.nullcontext()
-    import jax
-
-    return jax.enable_x64(True)
 
 
 def _whole(variable):

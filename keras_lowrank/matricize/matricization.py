@@ -125,6 +125,29 @@ class Matricization:
                 f"{self.count(shape)} parts of a tensor of shape {sizes}."
             )
 
+    def reads_as(self, other: "Matricization", shape: tuple[int, ...]) -> bool:
+        """Whether both make one matrix of a tensor, up to permutations.
+
+        Args:
+            other: `Matricization`.
+            shape: Tuple of ints, the shape of the tensor.
+
+        Returns:
+            Boolean: whether rows, columns and blocks are the same axes, so
+            that the singular values are the same.
+        """
+        if self.split != other.split:
+            return False
+        count = len(self._sizes(shape))
+        return all(
+            {axis % count for axis in one} == {axis % count for axis in another}
+            for one, another in (
+                (self.rows, other.rows),
+                (self.columns, other.columns),
+                (self.blocks, other.blocks),
+            )
+        )
+
     @property
     def _parts(self) -> tuple[int, ...]:
         return self.parts or ()
@@ -156,30 +179,33 @@ class Matricization:
         columns = math.prod(sizes[axis] for axis in self.columns)
         return blocks * rows, blocks * columns
 
-    def matrix(self, array: np.ndarray, part: int | None = None) -> np.ndarray:
+    def matrix(self, array, part: int | None = None, xp=np):
         """The tensor as a matrix.
 
         Args:
-            array: NumPy array of the shape this matricization is meant for.
+            array: NumPy array of the shape this matricization is meant for, or
+                a tensor.
             part: Int, the position of one part; the whole by default.
+            xp: What to compute with, `numpy` or, for a tensor, `keras.ops`.
 
         Returns:
-            NumPy array of shape `(m, n)`, or `(b, m, n)` for the `b` blocks
-            of a block-diagonal matrix, as `linalg.spectrum` takes them.
+            Array of shape `(m, n)`, or `(b, m, n)` for the `b` blocks of a
+            block-diagonal matrix, as `linalg.spectrum` takes them.
         """
-        array = array.reshape(self._sizes(array.shape))
+        array = xp.reshape(array, self._sizes(array.shape))
         if part is not None:
             counts = [array.shape[axis] for axis in self._parts]
-            window = [slice(None)] * array.ndim
+            window = [slice(None)] * len(array.shape)
             position = np.unravel_index(part, counts)
             for axis, index in zip(self._parts, position, strict=True):
                 window[axis] = slice(int(index), int(index) + 1)
             array = array[tuple(window)]
         sizes = list(array.shape)
-        array = array.transpose(*self.blocks, *self.rows, *self.columns)
+        order = [a % len(sizes) for a in self.blocks + self.rows + self.columns]
+        array = xp.transpose(array, order)
         blocks = math.prod(sizes[axis] for axis in self.blocks)
         rows = math.prod(sizes[axis] for axis in self.rows)
-        stack = array.reshape(blocks, rows, -1)
+        stack = xp.reshape(array, (blocks, rows, -1))
         return stack[0] if blocks == 1 else stack
 
     def tensor(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -25,6 +25,8 @@ class Factored:
         join: Function from the NumPy arrays of the two variables to a
             `linalg.Product`, whose product is the matrix.
         note: String that says how the matrix differs from a variable.
+        split: The reverse of `join`, from a `linalg.Product` to the arrays of
+            the two variables, so that the matrix can be set; or `None`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Factored:
     matricization: Matricization
     join: Callable[..., Any]
     note: str = "factored"
+    split: Callable[[Any], tuple[Any, Any]] | None = None
 
 
 FactoredRule = Callable[[Any], Factored | None]

@@ -16,6 +16,7 @@ from keras_lowrank.measures.norms import spectral_gap
 from keras_lowrank.measures.norms import spectral_norm
 from keras_lowrank.measures.ranks import effective_rank
 from keras_lowrank.measures.ranks import energy_rank
+from keras_lowrank.measures.ranks import log_det
 from keras_lowrank.measures.ranks import marchenko_pastur_count
 from keras_lowrank.measures.ranks import numerical_rank
 from keras_lowrank.measures.ranks import participation_ratio
@@ -90,6 +91,7 @@ MEASURES: dict[str, Measure] = {
         Measure("spectral_gap", spectral_gap),
         Measure("marchenko_pastur_count", marchenko_pastur_count),
         Measure("schatten_norm", schatten_norm),
+        Measure("log_det", log_det),
     )
 }
 

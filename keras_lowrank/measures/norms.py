@@ -90,9 +90,14 @@ def schatten_norm(spectrum: Spectrum, p: float = 1.0) -> Scalar:
     if p == float("inf"):
         return spectral_norm(spectrum)
     xp = spectrum.xp
-    total = xp.sum(xp.power(relative_values(spectrum), p))
-    # The root of zero has an infinite slope, so it is taken of 1 instead.
-    root = xp.power(xp.where(total > 0, total, 1.0), 1.0 / p)
+    relative = relative_values(spectrum)
+    # Below p = 1 the power of zero has an infinite slope, and so has the root
+    # of zero: they are taken of 1 instead.
+    present = relative != 0
+    # `xp.power` would round the exponent to float32 on torch.
+    powers = xp.where(present, relative, 1.0) ** p
+    total = xp.sum(xp.where(present, powers, relative))
+    root = xp.where(total > 0, total, 1.0) ** (1.0 / p)
     return spectral_norm(spectrum) * root
 
 

@@ -159,6 +159,38 @@ def participation_ratio(spectrum: Spectrum) -> Scalar:
     return xp.square(xp.sum(energy)) / xp.where(fourth == 0, 1.0, fourth)
 
 
+def log_det(spectrum: Spectrum, epsilon: float = 0.1) -> Scalar:
+    """Log-determinant `log det(I + W W^T / epsilon^2)`, a surrogate of rank.
+
+    The sum of `log(1 + (sigma / epsilon)^2)`: a value well above `epsilon`
+    counts by its logarithm, one well below hardly at all. Smooth everywhere,
+    unlike the nuclear norm, but not convex.
+
+    Args:
+        spectrum: `Spectrum` of a matrix of shape `(m, n)`.
+        epsilon: Float > 0, in the units of the matrix: which singular values
+            are small.
+
+    Returns:
+        Scalar >= 0, and 0 for a zero matrix only.
+
+    Example:
+
+    >>> round(float(log_det(Spectrum([3.0, 0.0], (2, 2)), epsilon=1.0)), 6)
+    2.302585
+
+    Reference:
+        [Fazel, Hindi & Boyd, 2003](https://doi.org/10.1109/ACC.2003.1243393)
+    """
+    if not epsilon > 0:
+        raise ValueError(
+            "`epsilon` must be positive, a singular value that is small. "
+            f"Received: epsilon={epsilon}."
+        )
+    xp = spectrum.xp
+    return xp.sum(xp.log1p(xp.square(spectrum.values / epsilon)))
+
+
 def energy_rank(spectrum: Spectrum, energy: float = 0.99) -> Scalar:
     """Energy rank: how many leading values hold a share of the energy.
 

@@ -16,6 +16,9 @@ from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.weights.applied import Applied
 from keras_lowrank.weights.applied import applied_product
 from keras_lowrank.weights.applied import applied_tensor
+from keras_lowrank.weights.assignment import reason_against_setting
+from keras_lowrank.weights.assignment import set_part
+from keras_lowrank.weights.assignment import set_product
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,6 +136,57 @@ class WeightMatrix:
             block-diagonal matrix.
         """
         return self.matricization.matrix(self._applied.read(), self.part)
+
+    def assign(self, value) -> None:
+        """Set the matrix, in the variable or the factors it is read of.
+
+        Args:
+            value: NumPy array of the shape of `to_numpy()`; of a low-rank
+                layer a `linalg.Product` of the shapes of `to_product()`.
+
+        Raises:
+            ValueError: when the layer does not store the matrix, as with LoRA
+                or quantized, or when the value does not fit.
+        """
+        reason = self.reason_against_assign()
+        if reason:
+            raise ValueError(f"'{self.name}' cannot be set: {reason}.")
+        found = factored_by([self.layer], self.variable)
+        if found is None:
+            wanted = self.to_numpy().shape
+            if np.shape(value) != wanted:
+                raise ValueError(
+                    f"'{self.name}' has the shape {wanted}. "
+                    f"Received: a value of shape {np.shape(value)}."
+                )
+            set_part(self.variable, self.matricization, self.part, value)
+            return
+        product = self.to_product()
+        assert product is not None
+        fits = isinstance(value, linalg.Product) and (
+            value.left.shape == product.left.shape
+            and value.right.shape == product.right.shape
+        )
+        if not fits:
+            raise ValueError(
+                f"'{self.name}' is a product, of factors of the shapes "
+                f"{product.left.shape} and {product.right.shape}. Received: "
+                f"{value!r}. Give `assign` a `linalg.Product` of such."
+            )
+        set_product(found[1], value)
+
+    def reason_against_assign(self) -> str:
+        """Why `assign` would refuse, or an empty string."""
+        found = factored_by([self.layer], self.variable)
+        made = None if found is None else found[1]
+        return reason_against_setting(
+            self._applied, self.variable, made, self.part
+        )
+
+    def to_product(self) -> linalg.Product | None:
+        """The factors of a matrix that is a product, `None` of another."""
+        product = self._applied.product
+        return None if product is None or self.part is not None else product()
 
     def spectrum(self, method: str = "auto") -> Spectrum:
         """Singular values of the matrix as it is now.
