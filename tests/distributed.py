@@ -109,6 +109,23 @@ def fit(scope=contextlib.nullcontext, coupling="coupled", **options):
     return model, outcome(callbacks, history.history)
 
 
+def switched(scope=contextlib.nullcontext):
+    """Final weights where layers were given low rank on the way."""
+    with scope():
+        model = make_model("coupled")
+        switch = kl.SwitchToLowRank(rank=4, min_delta=10.0, patience=1)
+        model.fit(
+            *make_data(),
+            batch_size=BATCH,
+            epochs=EPOCHS,
+            shuffle=False,
+            verbose=0,
+            callbacks=[switch],
+        )
+    assert switch.switched == {"first": (2, 4), "second": (2, 4)}
+    return [linalg.host_array(one).tolist() for one in model.trainable_weights]
+
+
 # JAX ------------------------------------------------------------------------
 
 
@@ -152,6 +169,14 @@ def jax_devices(arguments):
                     )
                 ]
             }
+    results["switched"] = [
+        switched(scope)
+        for scope in (
+            contextlib.nullcontext,
+            data_parallel().scope,
+            model_parallel().scope,
+        )
+    ]
     results["traces"] = traces()
     results["most_copies"] = most_copies()
     return results
@@ -265,6 +290,7 @@ def tensorflow_mirrored(arguments):
         _, results[f"{coupling}, one device"] = fit(coupling=coupling)
         _, result = fit(strategy.scope, coupling)
         results[f"{coupling}, replicas"] = result
+    results["switched"] = [switched(), switched(strategy.scope)]
     return results
 
 

@@ -388,6 +388,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 class TestPlantedDefect:
     def test_it_is_found_and_named(self, found):
         assert not found.agrees

@@ -837,6 +837,7 @@ class TestTask:
 
 
 class TestCommand:
+    @pytest.mark.once
     def test_smoke(self, tmp_path, capsys):
         out = tmp_path / "out"
         command = ["reproduce", "fig8", "--size", "smoke", "--out", str(out)]

@@ -478,6 +478,7 @@ class TestProcesses:
             (seed, epoch) for seed in (0, 1) for epoch in (1, 2, 3)
         ]
 
+    @pytest.mark.once
     def test_one_that_fails_says_why(self, tmp_path):
         specs = sweep(spec(optimizer="sgdd"), seed=[0, 1])
         with pytest.raises(RuntimeError, match=r"status 1(.|\n)*'sgdd'"):
@@ -489,6 +490,7 @@ class TestProcesses:
 
 
 class TestReading:
+    @pytest.mark.once
     def test_runs_and_their_table(self, tmp_path):
         specs = sweep(spec(), weight_decay=[0.0, 1e-3])
         run_all(specs, tmp_path)

@@ -293,6 +293,7 @@ def test_what_diverges_or_runs_out_of_memory_is_recorded(tmp_path):
     assert {row["status"] for row in rows} == {"complete", "diverged", "failed"}
 
 
+@pytest.mark.once
 def test_a_mistake_is_not_searched_around(tmp_path):
     def scheduled(hp):
         schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
@@ -357,6 +358,7 @@ def test_a_search_with_other_settings_is_another(tmp_path):
             tuner.search(X, Y, **FIT)
 
 
+@pytest.mark.once
 def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path):
     class Interrupt(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -401,6 +403,7 @@ SPEC = ExperimentSpec(
 )
 
 
+@pytest.mark.once
 def test_a_spec_is_searched_too(tmp_path):
     hypermodel = RankHyperModel(
         SPEC, {"batch_size": [16, 32], "momentum": [0.0, 0.5]}, LowestRank(0.01)
@@ -421,6 +424,7 @@ def test_a_spec_is_searched_too(tmp_path):
             assert run["seed"] == execution.seed
 
 
+@pytest.mark.once
 def test_optuna_finds_a_front_over_the_same_space(tmp_path):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = OptunaObjective(

@@ -76,6 +76,7 @@ def epochs_of(results):
     return [count for (count,) in counts]
 
 
+@pytest.mark.once
 def test_a_search_from_a_shell_and_more_of_it(tmp_path, capsys):
     out = tmp_path / "out"
     path = write_toml(tmp_path)

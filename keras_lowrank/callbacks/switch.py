@@ -11,8 +11,10 @@ from keras_lowrank.compress import kernel_layers
 from keras_lowrank.compress import layer_names
 from keras_lowrank.compress import quick_plan
 from keras_lowrank.compress import switch_to_low_rank
+from keras_lowrank.layers import FactoredLayer
 from keras_lowrank.measures import as_measure
 from keras_lowrank.spectrum import Spectrum
+from keras_lowrank.weights import locate_layers
 
 
 class SwitchToLowRank(keras.callbacks.Callback):
@@ -155,6 +157,9 @@ class SwitchToLowRank(keras.callbacks.Callback):
             layers = kernel_layers(self.model)
             self._names = sorted(layer_names(layers, self.layers))
         ((criterion, value),) = self._criterion.items()
+        if isinstance(value, dict):
+            low = locate_layers(self.model, FactoredLayer)
+            value = {n: rank for n, rank in value.items() if n not in low}
         return quick_plan(
             self.model, criterion, value, self._names, self.scheme
         )

@@ -1,7 +1,8 @@
 """Ranks for a budget: shared out so that the errors are smallest."""
 
 import itertools
-from collections.abc import Callable
+import math
+import operator
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -13,12 +14,15 @@ from keras_lowrank.compress.layer_plan import LayerPlan
 def allocate(
     forms: Sequence[Sequence[LayerPlan]], budget: float, cost: str
 ) -> list[LayerPlan]:
-    """The ranks within a budget whose squared relative errors sum to least.
+    """The ranks within a budget that keep most of the energy of all layers.
 
-    Each layer has a curve of errors over costs, of which the lower convex
-    hull matters: its steps are taken in the order of what they save for what
-    they cost, which is optimal up to the last step, and what is left of the
-    budget goes to the best step that still fits.
+    Layers follow each other, so what counts is the product of the shares of
+    energy that they keep, `sum_{i<=r} s_i^2 / sum_i s_i^2`: their sum would
+    be largest with a few layers destroyed and the others whole. Each layer has
+    a curve of its loss, minus the logarithm of its share, over costs, of which
+    the lower convex hull matters: its steps are taken in the order of what
+    they save for what they cost, which is optimal up to the last step, and
+    what is left of the budget goes to the best step that still fits.
 
     Args:
         forms: For each layer the `LayerPlan`s of the forms it may take.
@@ -30,6 +34,10 @@ def allocate(
 
     Raises:
         ValueError: when rank 1 everywhere costs more.
+
+    Reference:
+        [Kim, Khan & Kyung, 2019](https://arxiv.org/abs/1811.12781), who take
+        the product of energies for the accuracy of a network.
     """
     curves = [_curve(one, cost) for one in forms]
     least = sum(curve[0].cost for curve in curves)
@@ -69,32 +77,32 @@ def allocate(
 
 
 class _Point:
-    """One choice for a layer: what it costs, and its squared error."""
+    """One choice for a layer: what it costs, and what it loses."""
 
-    def __init__(self, plan: LayerPlan, cost: float, error: float):
+    def __init__(self, plan: LayerPlan, cost: float, loss: float):
         self.plan = plan
         self.cost = cost
-        self.error = error
+        self.loss = loss
 
 
 def _curve(forms: Iterable[LayerPlan], cost: str) -> list[_Point]:
-    """Choices that cost more only where they err less, cheapest first."""
+    """Choices that cost more only where they lose less, cheapest first."""
     forms = list(forms)
     points = []
-    of: Callable = lambda plan: getattr(plan, f"{cost}_after")  # noqa: E731
+    of = operator.attrgetter(f"{cost}_after")
     for form in forms:
-        points.append(_Point(form.kept("all of it fits the budget"), 0, 0.0))
-        points[-1].cost = of(points[-1].plan)
+        whole = form.kept("all of it fits the budget")
+        points.append(_Point(whole, of(whole), 0.0))
         squares = np.square(form.values)
-        tails = np.cumsum(squares[::-1])[::-1]
+        shares = np.cumsum(squares) / np.sum(squares)
         for rank in range(1, form.largest_paying_rank + 1):
-            tail = tails[rank] if rank < len(tails) else 0.0
             plan = form.with_rank(rank)
-            points.append(_Point(plan, of(plan), float(tail / tails[0])))
-    points.sort(key=lambda point: (point.cost, point.error))
+            share = min(float(shares[rank - 1]), 1.0)
+            points.append(_Point(plan, of(plan), -math.log(share)))
+    points.sort(key=lambda point: (point.cost, point.loss))
     best: list[_Point] = []
     for point in points:
-        if not best or point.error < best[-1].error:
+        if not best or point.loss < best[-1].loss:
             best.append(point)
     return best
 
@@ -109,7 +117,7 @@ def _hull_steps(curve: list[_Point]):
     for start, end in itertools.pairwise(hull):
         yield (
             curve[end].cost - curve[start].cost,
-            curve[start].error - curve[end].error,
+            curve[start].loss - curve[end].loss,
             end,
         )
 
@@ -117,8 +125,8 @@ def _hull_steps(curve: list[_Point]):
 def _above(curve, first, middle, last) -> bool:
     """Whether the middle point lies on or above the line of the others."""
     one, two, three = curve[first], curve[middle], curve[last]
-    return (one.error - two.error) * (three.cost - one.cost) <= (
-        one.error - three.error
+    return (one.loss - two.loss) * (three.cost - one.cost) <= (
+        one.loss - three.loss
     ) * (two.cost - one.cost)
 
 
@@ -131,7 +139,7 @@ def _best_fit(curves, places, left):
             price = curve[place].cost - here.cost
             if price > left:
                 break
-            gain = (here.error - curve[place].error) / max(price, 1e-300)
+            gain = (here.loss - curve[place].loss) / max(price, 1e-300)
             if gain > best:
                 found, best = (index, place), gain
     return found

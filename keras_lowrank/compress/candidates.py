@@ -319,7 +319,7 @@ def _costs(model, layers, x) -> tuple[dict[str, _Cost], tuple[str, ...]]:
                 break
             if not isinstance(layer, keras.layers.Embedding):
                 # A use of one of several blocks multiplies that block alone.
-                size = math.prod(matrix.shape) / matrix.blocks
+                size = math.prod(matrix.matrix_shape) / matrix.blocks**2
                 flops += 2.0 * count * size
         if count is not None:
             costs[name] = _Cost(flops, count, widths.get(id(layer), 1.0))

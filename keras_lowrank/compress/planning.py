@@ -51,8 +51,8 @@ def compression_plan(
       most this: the same as an energy of `1 - tolerance**2`;
     - `rank`: what a measure says of each matrix, rounded up; or a number, for
       all layers or by name;
-    - `parameters`: a budget for the whole model, shared out so that the sum
-      of the squared relative errors of its matrices is smallest;
+    - `parameters`: a budget for the whole model, shared out so that the
+      product of the energies that its matrices keep is largest;
     - `flops`: the same for the floating-point operations of the listed
       layers, for one sample;
     - `accuracy`: the smallest budget of parameters, of those that bisection

@@ -254,7 +254,11 @@ def _resized(array, size: int) -> np.ndarray:
 
 def _bytes_on_disk(model) -> int:
     """Size of the file of a model's weights, without an optimizer."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory) / "model.weights.h5"
-        model.save_weights(path)
-        return path.stat().st_size
+    optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "model.weights.h5"
+            model.save_weights(path)
+            return path.stat().st_size
+    finally:
+        model.optimizer = optimizer

@@ -417,7 +417,7 @@ class _Drawn:
             self._kernels |= enumerate(layer.split(product, self._shape))
         # Not kept longer than it is needed, once for each factor.
         kernel = self._kernels.pop(index)
-        return ops.convert_to_tensor(kernel.astype("float32"), dtype=dtype)
+        return ops.convert_to_tensor(kernel, dtype=dtype)
 
     def _draw(self) -> np.ndarray:
         with eagerly():

@@ -1,5 +1,6 @@
 """Full layers replaced by low-rank ones."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,14 +40,26 @@ def make_low_rank(model, options: Mapping[str, Mapping[str, Any]]) -> dict:
             f"Its layers: {list(found)}."
         )
     replacements = {}
-    for name, given in options.items():
-        form = low_rank_class(found[name])
-        if form is None:
-            raise ValueError(
-                f"'{name}' of '{model.name}' is a "
-                f"{type(found[name]).__name__}, which has no low-rank form."
-            )
-        replacements[found[name]] = form.from_layer(found[name], **given)
-    replace_layers(model, replacements)
-    carry_optimizer(model, replacements)
+    in_fit = getattr(model, "train_function", None) is not None
+    with _scope(model):
+        for name, given in options.items():
+            form = low_rank_class(found[name])
+            if form is None:
+                raise ValueError(
+                    f"'{name}' of '{model.name}' is a "
+                    f"{type(found[name]).__name__}, which has no low-rank "
+                    "form."
+                )
+            replacements[found[name]] = form.from_layer(found[name], **given)
+        replace_layers(model, replacements)
+        carry_optimizer(model, replacements)
+        if in_fit:
+            # One that goes on calls it again without asking for it.
+            model.make_train_function(force=True)
     return replacements
+
+
+def _scope(model):
+    """Where a model's variables are made: on every replica, if it has some."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lowrank.linalg import Product
 from keras_lowrank.linalg import host_array
@@ -162,7 +163,8 @@ def _carry(old, new, origins: Mapping[int, _Origin]) -> set[str]:
         had = vars(old).get(name)
         if isinstance(slots, keras.Variable):
             if isinstance(had, keras.Variable) and had.shape == slots.shape:
-                slots.assign(had)
+                # A copy: JAX gives away what a step is handed.
+                slots.assign(ops.copy(had))
             continue
         if not (_are_slots(slots, new) and _are_slots(had, old)):
             continue
@@ -172,7 +174,7 @@ def _carry(old, new, origins: Mapping[int, _Origin]) -> set[str]:
             if slot is None or value is None:
                 continue  # it was not trained before
             if origin.layer is None:
-                slot.assign(value)
+                slot.assign(ops.copy(value))
             elif name not in kinds or value.shape != origin.source.shape:
                 lost.add(name.strip("_"))
             else:

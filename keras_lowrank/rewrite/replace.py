@@ -44,10 +44,8 @@ def replace_layers(model, replacements: Mapping[Any, Any]) -> None:
     swap_layers(model, replacements)
     _mark_outermost(model, set(map(id, replacements.values())))
     if isinstance(model, keras.Model):
-        # Compiled steps refer to the old layers. That of training is needed
-        # at once where a `fit` goes on.
-        if model.train_function is not None:
-            model.make_train_function(force=True)
+        # Compiled steps refer to the old layers.
+        model.train_function = None
         model.test_function = None
         model.predict_function = None
 
