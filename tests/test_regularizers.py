@@ -107,6 +107,7 @@ STARTS = {
     "rank one": np.array([3.0, 0.0, 0.0, 0.0, 0.0]),
     "vanishing": np.array([1.0, 0.5, 1e-2, 1e-8, 1e-20]),
     "tiny": 1e-18 * np.array([2.0, 2.0, 1.0, 0.5, 0.0]),
+    "long tail": np.array([1.0, 1e-3, 2.1e-6, 1.3e-6, 5e-7]),
     "zero": np.zeros(5),
 }
 
@@ -236,7 +237,9 @@ class TestEveryRegularizer:
             pytest.skip("smaller than epsilon, what float32 squares to zero")
         matrix, found = in_case(case)
         value, (gradient,) = found[name]
-        check(name, matrix, value, gradient)
+        # Directions of what is 1e-6 of the largest are known to 1e-4.
+        tolerance = 1e-4 if case == "long tail" else 3e-6
+        check(name, matrix, value, gradient, tolerance)
 
     def test_gradient_by_finite_differences_in_float64(self, name):
         value, along, difference = finite_differences()[name]
@@ -310,7 +313,9 @@ def test_low_precision_kernels(name, dtype):
 
 
 @pytest.mark.parametrize("name", BY_PRODUCTS)
-@pytest.mark.parametrize("case", sorted(set(STARTS) - {"vanishing", "tiny"}))
+@pytest.mark.parametrize(
+    "case", sorted(set(STARTS) - {"vanishing", "long tail", "tiny"})
+)
 def test_by_products_to_the_stated_accuracy(name, case):
     matrix, found = in_case(case, "newton_schulz")
     value, (gradient,) = found[name]

@@ -258,7 +258,12 @@ def _by_svd(tall):
 def _sharing(values, resolution):
     """Matrix that takes the mean over values that are not told apart."""
     values = ops.stop_gradient(values)
-    apart = values[:-1] - values[1:] > resolution
+    # Small values are told apart more finely, or a long tail would be one;
+    # and what counts shares nothing with what does not.
+    larger, smaller = values[:-1], values[1:]
+    fine = 1e-3 * larger
+    fine = ops.where(fine < resolution, fine, resolution)
+    apart = ops.logical_or(larger - smaller > fine, smaller <= resolution)
     group = ops.cumsum(ops.cast(apart, "int32"))
     group = ops.concatenate([ops.zeros((1,), "int32"), group])
     same = ops.cast(group[:, None] == group[None, :], values.dtype)
