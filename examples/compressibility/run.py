@@ -9,6 +9,9 @@ after that epoch, on validation and on test data, go to `points.csv`; what
 `summarize` says of them goes beside it. All choices are made on the validation
 data, `validation_samples` of the training data that nothing is trained on.
 
+With `--calibration N` what is truncated is not the kernels but what they do to
+N of the training images: `compress(calibration=...)`.
+
 Stopped and started again, it goes on where it was. `KERAS_BACKEND` says on
 which backend; `--smoke` takes seconds, and shows only that everything works.
 """
@@ -31,7 +34,7 @@ from keras_lowrank.experiments.training import make_loss
 from keras_lowrank.experiments.training import make_optimizer
 
 HERE = pathlib.Path(__file__).parent
-# At 1 every matrix keeps its rank, and so the network is left as it is.
+# At 1 the network is left as it is.
 ENERGIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
 
@@ -62,9 +65,11 @@ def accuracies(model, data, test):
     }
 
 
-def truncated(model, plan, spec, data, test):
-    """What a plan leaves of a network, before and after fine-tuning."""
-    small = compress(model, plan)
+def truncated(model, energy, inputs, spec, data, test):
+    """What an energy leaves of a network, before and after fine-tuning."""
+    criterion = {"energy": energy} if energy < 1 else {"rank": {}}
+    plan = compression_plan(model, calibration=inputs, **criterion)
+    small = compress(model, plan, calibration=inputs)
     before = accuracies(small, data, test)
     fine_tune(small, spec, data)
     after = accuracies(small, data, test)
@@ -78,15 +83,16 @@ def truncated(model, plan, spec, data, test):
     ]
 
 
-def points_of(run, energies, data, test, report=print):
+def points_of(run, options, data, test):
     """A trained network at every energy, from the file that remembers it."""
-    path = run.run_dir / "points.csv"
+    count = options.calibration
+    path = run.run_dir / (f"points_{count}.csv" if count else "points.csv")
+    inputs = data.x_train[:count] if count else None
     points = pd.read_csv(path) if path.exists() else pd.DataFrame()
     known = set() if points.empty else set(points["energy"])
-    missing = [energy for energy in energies if energy not in known]
+    missing = [energy for energy in options.energies if energy not in known]
     model = run.load_model() if missing else None
     for energy in missing:
-        plan = compression_plan(model, energy=energy)
         rows = [
             {
                 "run": run.spec.id,
@@ -96,17 +102,18 @@ def points_of(run, energies, data, test, report=print):
                 "energy": energy,
                 **row,
             }
-            for row in truncated(model, plan, run.spec, data, test)
+            for row in truncated(model, energy, inputs, run.spec, data, test)
         ]
         points = pd.concat([points, pd.DataFrame(rows)], ignore_index=True)
         write_whole(path, points.to_csv(index=False))
-        report(
+        print(
             f"weight decay {run.spec.weight_decay:g}, seed {run.spec.seed}, "
             f"energy {energy:g}: {rows[0]['parameters']} parameters, "
             f"validation accuracy {rows[0]['val_accuracy']:.4f}, "
-            f"fine-tuned {rows[1]['val_accuracy']:.4f}"
+            f"fine-tuned {rows[1]['val_accuracy']:.4f}",
+            flush=True,
         )
-    return points[points["energy"].isin(energies)]
+    return points[points["energy"].isin(options.energies)]
 
 
 def main(arguments=None):
@@ -117,13 +124,21 @@ def main(arguments=None):
     )
     parser.add_argument("--out", default="runs/compressibility")
     parser.add_argument("--energies", type=float, nargs="+", default=ENERGIES)
+    parser.add_argument(
+        "--decays", type=float, nargs="+", help="only these of the file"
+    )
+    parser.add_argument("--calibration", type=int, metavar="N", default=0)
     parser.add_argument("--smoke", action="store_true", help="on 300 digits")
     options = parser.parse_args(arguments)
     if options.smoke:
         options.specs, options.energies = HERE / "smoke.toml", (0.5, 1.0)
 
     out = pathlib.Path(options.out)
-    specs = read_specs(options.specs or HERE / "mnist.toml")
+    specs = [
+        spec
+        for spec in read_specs(options.specs or HERE / "mnist.toml")
+        if not options.decays or spec.weight_decay in options.decays
+    ]
     with Progress(specs) as progress:
         runs = run_all(
             specs,
@@ -135,10 +150,12 @@ def main(arguments=None):
     # One network on one data set; its "test" half is the validation data.
     data = load_data(specs[0].data)
     test = load_data(specs[0].data.replace(validation_samples=None))
-    points = pd.concat(
-        [points_of(run, options.energies, data, test) for run in runs]
-    )
-    write_whole(out / "points.csv", points.to_csv(index=False))
+    points = pd.concat([points_of(run, options, data, test) for run in runs])
+    if options.calibration:
+        out /= "calibrated"
+        out.mkdir(exist_ok=True)
+    text = points.to_csv(index=False, float_format="%.6g")
+    write_whole(out / "points.csv", text)
     summarize(points, out)
 
 
