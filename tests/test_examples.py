@@ -32,8 +32,8 @@ def test_compressibility_smoke(example, tmp_path, monkeypatch, capsys):
     points = pd.read_csv(tmp_path / "points.csv")
     assert len(points) == 8  # two decays, energies and stages
     whole = points[points["energy"] == 1]
-    assert set(whole["parameters"]) == {1610}
-    assert set(whole["ranks"]) == {"all all all"}
+    assert set(whole["parameters"]) == {1274}
+    assert set(whole["ranks"]) == {"all all"}
     # Whole networks are those that were trained, on data held out of training.
     for row in whole[~whole["fine_tuned"]].to_dict("records"):
         (path,) = tmp_path.glob(f"runs/{row['run']}/*/result.json")
@@ -41,7 +41,7 @@ def test_compressibility_smoke(example, tmp_path, monkeypatch, capsys):
         assert row["val_accuracy"] == pytest.approx(logs["val_accuracy"])
     tuned = whole[whole["fine_tuned"]]["val_accuracy"].to_numpy()
     assert (tuned != whole[~whole["fine_tuned"]]["val_accuracy"]).all()
-    assert (points[points["energy"] == 0.5]["parameters"] < 1610).all()
+    assert (points[points["energy"] == 0.5]["parameters"] < 1274).all()
     for name in ("report.md", "figure.png"):
         assert (tmp_path / name).stat().st_size > 0
 
