@@ -118,6 +118,19 @@ class TestSummary:
         assert rows[0.2]["lost"].mean == pytest.approx(0.4)
         assert notes[0] == "Weight decay 0 has no such network."
 
+    def test_each_seed_chooses_its_own_energy(self, example):
+        points = made_points()
+        worse = points["seed"].eq(1) & points["energy"].eq(0.9)
+        worse &= points["weight_decay"].eq(0.2)
+        points.loc[worse, "val_accuracy"] -= 0.02
+        sizes = example("summarize").alone(points, False, None)
+        assert sizes[0.0].to_dict() == {0: 1000, 1: 1000}
+        assert sizes[0.2].to_dict() == {0: 500, 1: 1000}
+        # Seed by seed, the network of the most accurate decay sets the floor.
+        sizes = example("summarize").alone(points, True, 0.1)
+        assert 0.0 not in sizes
+        assert sizes[0.2].to_dict() == {0: 100, 1: 100}
+
     def test_figure_has_the_three(self, example):
         before, after = example("summarize").panels(made_points())
         assert [line.label for line in before.lines][:3] == [

@@ -114,20 +114,43 @@ def compared(points, tuned, reference):
         yield row
 
 
-def gains(points, rows):
+def alone(points, tuned, reference):
+    """For every decay and seed, the parameters that the seed would choose.
+
+    On its own validation accuracies, against the reference of its own seed:
+    unlike the sizes of `compared` these spread as the choices do.
+    """
+    sizes = {}
+    for (decay, seed), own in points.groupby(["weight_decay", "seed"]):
+        base = whole(points[points["seed"] == seed]).set_index("weight_decay")
+        floor = base["val_accuracy"][decay if reference is None else reference]
+        found = smallest(own[own["fine_tuned"] == tuned], floor - LOSS)
+        if found is not None:
+            (size,) = found["parameters"]
+            sizes.setdefault(decay, {})[seed] = size
+    return {decay: pd.Series(found) for decay, found in sizes.items()}
+
+
+def gains(points, tuned, reference, rows):
     """How many times smaller decay makes the smallest point, seed by seed."""
-    sizes = {row["weight_decay"]: row.get("by_seed") for row in rows}
+    together = {row["weight_decay"]: row.get("by_seed") for row in rows}
+    each = alone(points, tuned, reference)
     none, *others = dict.fromkeys(roles(points).values())
     for decay in others:
-        if sizes[none] is None or sizes[decay] is None:
-            missing = none if sizes[none] is None else decay
-            yield f"Weight decay {missing:g} has no such network."
-        else:
-            ratio = mean_interval(sizes[none] / sizes[decay])
-            yield (
-                f"Weight decay {decay:g}: {ratio} times fewer parameters than "
-                f"with {none:g}."
-            )
+        missing = [d for d in (none, decay) if together[d] is None]
+        if missing:
+            yield f"Weight decay {missing[0]:g} has no such network."
+            continue
+        ratio = mean_interval(together[none] / together[decay])
+        text = (
+            f"Weight decay {decay:g}: {ratio} times fewer parameters than "
+            f"with {none:g}"
+        )
+        if none in each and decay in each:
+            ratios = (each[none] / each[decay]).reindex(points["seed"].unique())
+            ratio = mean_interval(ratios)
+            text += f"; {ratio} where each seed chooses its own energy"
+        yield f"{text}."
 
 
 def table(points, tuned, reference):
@@ -148,7 +171,7 @@ def table(points, tuned, reference):
             Column("lost", "Points\nlost"),
         ],
         rows,
-        dict.fromkeys(gains(points, rows)),
+        dict.fromkeys(gains(points, tuned, reference, rows)),
     )
 
 
