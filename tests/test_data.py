@@ -241,6 +241,30 @@ class TestSubset:
     def test_classes_are_those_of_the_whole(self):
         assert load("digits", train_samples=2, test_samples=2).classes == 10
 
+    def test_validation_samples_are_training_samples_held_out(self):
+        whole = load("digits")
+        data = load("digits", validation_samples=300, train_samples=1000)
+        assert data.x_train.shape == (1000, 64)
+        assert data.x_test.shape == data.x_train[:300].shape
+        # Each with its label; no sample is in both parts, or from the test.
+        labels = {
+            row.tobytes(): label
+            for row, label in zip(whole.x_train, whole.y_train, strict=True)
+        }
+        train, held = (
+            {row.tobytes() for row in x} for x in (data.x_train, data.x_test)
+        )
+        assert train | held <= set(labels)
+        assert not train & held
+        for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+            assert [labels[row.tobytes()] for row in x] == y.tolist()
+
+    @pytest.mark.parametrize("count", [0, 1438])
+    def test_validation_leaves_something_to_train_on(self, count):
+        message = f"from 1 to 1437.*validation_samples={count}"
+        with pytest.raises(ValueError, match=message):
+            load("digits", validation_samples=count)
+
     @pytest.mark.parametrize("count", [0, 1439])
     def test_more_than_there_are(self, count):
         with pytest.raises(ValueError, match=f"from 1 to 1438.*={count}"):

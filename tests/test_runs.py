@@ -470,10 +470,12 @@ class TestProcesses:
             report=lambda *what: told.append(what[:3]),
             vectorize=False,
             workers=2,
+            keep_model=True,
         )
         here = run_all(specs, tmp_path / "here", vectorize=False, workers=1)
         for one, two in zip(there, here, strict=True):
             assert difference(one, two) < 1e-5
+            assert one.load_model().count_params() == 746
         assert sorted((item.seed, epoch) for item, epoch, _ in told) == [
             (seed, epoch) for seed in (0, 1) for epoch in (1, 2, 3)
         ]
@@ -487,6 +489,47 @@ class TestProcesses:
     def test_workers(self, tmp_path):
         with pytest.raises(ValueError, match="`workers` must be 1 or more"):
             run_all([spec()], tmp_path, workers=0)
+
+
+class TestKeptModel:
+    def score(self, this):
+        data = load_data(this.spec.data)
+        model = this.load_model()
+        values = model.evaluate(
+            data.x_test, data.y_test, verbose=0, return_dict=True
+        )
+        return model, values["loss"]
+
+    @pytest.mark.parametrize(
+        "vectorize", [False, pytest.param(True, marks=needs_jax)]
+    )
+    def test_is_the_network_at_the_end(self, tmp_path, vectorize):
+        specs = sweep(spec(), seed=[0, 1])
+        for this in run_all(
+            specs, tmp_path, vectorize=vectorize, workers=1, keep_model=True
+        ):
+            model, loss = self.score(this)
+            assert loss == pytest.approx(
+                this.result["logs"]["val_loss"], rel=1e-4
+            )
+            assert int(model.optimizer.iterations) == 9
+            assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+            names = {path.name for path in this.run_dir.iterdir()}
+            assert not [name for name in names if ".part" in name]
+
+    def test_resumed_run_keeps_it(self, tmp_path):
+        with pytest.raises(StopError):
+            run(spec(), tmp_path, stop_after(2), 0.0, keep_model=True)
+        this = find_run(spec(), tmp_path)
+        with pytest.raises(FileNotFoundError, match="no model yet"):
+            this.load_model()
+        run(spec(), tmp_path, keep_model=True)
+        _, loss = self.score(this)
+        assert loss == pytest.approx(this.result["logs"]["val_loss"], rel=1e-4)
+
+    def test_where_none_was_kept(self, done):
+        with pytest.raises(FileNotFoundError, match="Give `keep_model=True`"):
+            done.load_model()
 
 
 class TestReading:

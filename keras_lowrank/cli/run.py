@@ -37,6 +37,11 @@ def add_parser(commands):
         help="least time between checkpoints (default: 30)",
     )
     parser.add_argument(
+        "--keep-model",
+        action="store_true",
+        help="leave the trained network too, as `model.keras`",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print a line of JSON for each epoch, for other programs",
@@ -59,6 +64,7 @@ def run(options) -> int:
         "out_dir": options.out,
         "workers": options.workers,
         "checkpoint_seconds": options.checkpoint_seconds,
+        "keep_model": options.keep_model,
     }
     if options.json:
         run_all(specs, report=_print_json, **settings)

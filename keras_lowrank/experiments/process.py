@@ -64,7 +64,13 @@ class Processes:
         self._lock = threading.Lock()
 
     def train(
-        self, path, out_dir, tell: Tell, checkpoint_seconds: float, what: str
+        self,
+        path,
+        out_dir,
+        tell: Tell,
+        checkpoint_seconds: float,
+        what: str,
+        keep_model: bool = False,
     ) -> None:
         """Train the experiments of a file, and wait for them.
 
@@ -75,6 +81,7 @@ class Processes:
                 it raises ends the process.
             checkpoint_seconds: As for `run`.
             what: String, what is trained, for errors.
+            keep_model: As for `run`.
 
         Raises:
             ProcessError: when the process ends otherwise than well.
@@ -84,6 +91,7 @@ class Processes:
             *(str(path), "--out", str(out_dir), "--json"),
             *("--workers", "1"),
             *("--checkpoint-seconds", str(checkpoint_seconds)),
+            *(["--keep-model"] if keep_model else []),
         ]
 
         def hear(line: str) -> bool:

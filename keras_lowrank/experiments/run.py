@@ -41,6 +41,7 @@ def run(
     checkpoint_seconds: float = 30.0,
     data: Data | None = None,
     change: Change | None = None,
+    keep_model: bool = False,
 ) -> Run:
     """Train what a spec says, or go on with it, or find it done.
 
@@ -59,6 +60,8 @@ def run(
         change: Function given the compiled model before training, for what a
             spec cannot say. It changes the model in place or returns another.
             Such runs need an `out_dir` of their own.
+        keep_model: Boolean, whether to leave the trained network as well, for
+            `Run.load_model`.
 
     Returns:
         The `Run`, complete.
@@ -77,11 +80,13 @@ def run(
     if not this.complete:
         data = load_data(spec.data) if data is None else data
         with runs.training(this):
-            _train(this, data, report, checkpoint_seconds, change)
+            _train(this, data, report, checkpoint_seconds, change, keep_model)
     return this
 
 
-def _train(this: Run, data: Data, report, checkpoint_seconds, change) -> None:
+def _train(
+    this: Run, data: Data, report, checkpoint_seconds, change, keep_model
+) -> None:
     spec = this.spec
     plan = spec.plan(len(data.x_train))
     model = build_model(spec, data, change=change)
@@ -115,6 +120,8 @@ def _train(this: Run, data: Data, report, checkpoint_seconds, change) -> None:
         ],
     )
     logs = {key: float(values[-1]) for key, values in history.history.items()}
+    if keep_model:
+        runs.keep(this, model)
     runs.complete(
         this, plan, logs, clock.seconds, cost(clock.epochs, tracker.overhead)
     )

@@ -27,6 +27,7 @@ def run_all(
     vectorize: bool | None = None,
     workers: int | None = None,
     checkpoint_seconds: float = 30.0,
+    keep_model: bool = False,
 ) -> list[Run]:
     """Train many specs, as fast as the backend and the machine allow.
 
@@ -47,6 +48,7 @@ def run_all(
             As many as there are cores by default; with 1, the runs train one
             after another in this process.
         checkpoint_seconds: As for `run`.
+        keep_model: As for `run`.
 
     Returns:
         List of `Run`, all complete, in the order of the specs.
@@ -83,16 +85,27 @@ def run_all(
     for group in _programs(waiting, found, vectorize, load):
         if len(group) > 1:
             data = load(group[0].data)
-            run_vectorized(group, out_dir, data, report, checkpoint_seconds)
+            run_vectorized(
+                group, out_dir, data, report, checkpoint_seconds, keep_model
+            )
         else:
             alone += group
     workers = min(workers or os.cpu_count() or 1, len(alone))
     if workers > 1:
-        _run_in_processes(alone, out_dir, report, workers, checkpoint_seconds)
+        _run_in_processes(
+            alone, out_dir, report, workers, checkpoint_seconds, keep_model
+        )
     else:
         for spec in alone:
             data = load(spec.data)
-            run(spec, out_dir, report, checkpoint_seconds, data)
+            run(
+                spec,
+                out_dir,
+                report,
+                checkpoint_seconds,
+                data,
+                keep_model=keep_model,
+            )
     return list(found.values())
 
 
@@ -116,7 +129,9 @@ def _programs(specs, found, vectorize, load) -> list[list[ExperimentSpec]]:
     return list(groups.values())
 
 
-def _run_in_processes(specs, out_dir, report, workers, checkpoint_seconds):
+def _run_in_processes(
+    specs, out_dir, report, workers, checkpoint_seconds, keep_model
+):
     """One process a run, each with its share of the cores."""
     processes = Processes(workers)
 
@@ -133,6 +148,7 @@ def _run_in_processes(specs, out_dir, report, workers, checkpoint_seconds):
             tell,
             checkpoint_seconds,
             what=f"The run '{this.run_dir}'",
+            keep_model=keep_model,
         )
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:

@@ -27,6 +27,7 @@ from keras_lowrank.version import __version__
 
 SPEC_FILE = "spec.json"
 RESULT_FILE = "result.json"
+MODEL_FILE = "model.keras"
 LOCK_FILE = "lock"
 
 TAKEN = "Another process trains the run"
@@ -74,6 +75,28 @@ class Run:
     def recording(self) -> Recording:
         """The `Recording` so far: spectra, measures and logs by epoch."""
         return open_run(self.run_dir)
+
+    def load_model(self) -> keras.Model:
+        """The trained network, of a run that was told to keep it.
+
+        Returns:
+            A compiled Keras model, with the optimizer as it was at the end.
+
+        Raises:
+            FileNotFoundError: when none was kept.
+        """
+        path = self.run_dir / MODEL_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"The run '{self.run_dir}' has kept no model"
+                + (
+                    ", and is complete. Give `keep_model=True` to `run` or "
+                    "`run_all`, and another `out_dir`."
+                    if self.complete
+                    else " yet. It does so at its end, given `keep_model=True`."
+                )
+            )
+        return keras.saving.load_model(path)
 
 
 def find_run(spec: ExperimentSpec, out_dir, backend: str | None = None) -> Run:
@@ -278,6 +301,14 @@ def complete(
         },
     }
     write_whole(run.run_dir / RESULT_FILE, json.dumps(plain(result), indent=2))
+
+
+def keep(run: Run, model: keras.Model) -> None:
+    """Write the trained network of a run, whole or not at all."""
+    path = run.run_dir / MODEL_FILE
+    draft = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    model.save(draft)
+    os.replace(draft, path)
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:

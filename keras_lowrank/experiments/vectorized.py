@@ -79,6 +79,7 @@ def run_vectorized(
     data: Data,
     report: Report | None = None,
     checkpoint_seconds: float = 30.0,
+    keep_model: bool = False,
 ) -> list[Run]:
     """Train runs of one architecture and batch size in one program.
 
@@ -92,6 +93,7 @@ def run_vectorized(
         data: The `Data` of the specs.
         report: As for `run`.
         checkpoint_seconds: As for `run`.
+        keep_model: As for `run`.
 
     Returns:
         List of the complete `Run`s.
@@ -100,11 +102,13 @@ def run_vectorized(
     with contextlib.ExitStack() as held:
         for this in found:
             held.enter_context(runs.training(this))
-        _train(found, data, report, checkpoint_seconds)
+        _train(found, data, report, checkpoint_seconds, keep_model)
     return found
 
 
-def _train(found: list[Run], data: Data, report, checkpoint_seconds) -> None:
+def _train(
+    found: list[Run], data: Data, report, checkpoint_seconds, keep_model
+) -> None:
     specs = [this.spec for this in found]
     group = _Group(found, data)
     program = Program(group.model, data, [spec.weight_decay for spec in specs])
@@ -136,6 +140,8 @@ def _train(found: list[Run], data: Data, report, checkpoint_seconds) -> None:
         if report is not None:
             for spec, item in zip(specs, logs, strict=True):
                 report(spec, done, group.epochs, item)
+    if keep_model:
+        group.keep()
     group.complete(logs, time.perf_counter() - began)
 
 
@@ -245,6 +251,12 @@ class _Group:
                 self.runs, self.states, self.about, self.earlier, strict=True
             )
         )
+
+    def keep(self) -> None:
+        """Write every trained network."""
+        for index, run in enumerate(self.runs):
+            self._show(index, self.epochs)
+            runs.keep(run, self.model)
 
     def complete(self, logs, seconds: float) -> None:
         """Write every result. A run's share of the time is its time."""

@@ -23,13 +23,19 @@ _MADE: dict[str, Callable[..., Data]] = {
 
 DATASETS = (*_MADE, *IMAGE_SETS, "svhn")
 
-_SUBSET = ("train_samples", "test_samples", "subset_seed")
+_SUBSET = (
+    "train_samples",
+    "test_samples",
+    "validation_samples",
+    "subset_seed",
+)
 
 
 def load(
     name: str,
     train_samples: int | None = None,
     test_samples: int | None = None,
+    validation_samples: int | None = None,
     subset_seed: int = 0,
     **options,
 ) -> Data:
@@ -41,6 +47,9 @@ def load(
         train_samples: Int, how many training samples to keep, drawn at
             random; all by default. For `"teacher_student"`, how many to make.
         test_samples: The same for the test samples.
+        validation_samples: Int, how many training samples to hold out at
+            random. They take the place of the test samples, which choices
+            must not be made on.
         subset_seed: Int >= 0, of the draw.
         **options: Those of `digits` and `teacher_student`; for images those
             of `scaling.scale` (`normalization`, `mean`, `std`, `pad`) and
@@ -67,6 +76,8 @@ def load(
         data = _MADE[name](**options)
     else:
         data = _images(name, options)
+    if validation_samples is not None:
+        data = _held_out(data, validation_samples, subset_seed)
     return _subset(data, train_samples, test_samples, subset_seed)
 
 
@@ -104,6 +115,29 @@ def _check_options(name: str, options, function, *more: str) -> None:
             f"The data set '{name}' has no option {', '.join(unknown)}. Its "
             f"options are: {', '.join((*_SUBSET, *known, *more))}."
         )
+
+
+def _held_out(data: Data, count: int, seed) -> Data:
+    """Training samples split in two, the second in place of the test."""
+    most = len(data.x_train) - 1
+    if not 1 <= count <= most:
+        raise ValueError(
+            f"`validation_samples` must be from 1 to {most}, so that one of "
+            f"the {most + 1} training samples is left. Received: "
+            f"validation_samples={count}."
+        )
+    # A stream of its own: `_subset` has 0 and 1.
+    order = np.random.default_rng((seed, 2)).permutation(most + 1)
+    held, rest = np.sort(order[:count]), np.sort(order[count:])
+    return Data(
+        data.name,
+        data.x_train[rest],
+        data.y_train[rest],
+        data.x_train[held],
+        data.y_train[held],
+        data.classes,
+        data.scale,
+    )
 
 
 def _subset(data: Data, train: int | None, test: int | None, seed) -> Data:
