@@ -171,7 +171,8 @@ def gradients_of_all(names, *arrays, method="auto", product=False):
 def in_case(case, method="auto"):
     """The matrix of a case, and what every regularizer says of it."""
     names = BY_PRODUCTS if method == "newton_schulz" else EVERY
-    shape = (7, 5) if "repeated" in case else (5, 7)
+    tall = method == "newton_schulz" or "repeated" in case
+    shape = (7, 5) if tall else (5, 7)
     matrix = start(case, shape)
     return matrix, gradients_of_all(names, matrix, method=method)
 

@@ -32,7 +32,11 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
             made for, and the only way where TensorFlow compiles by XLA.
             `"auto"`: that one there, a decomposition everywhere else.
         matricization: `Matricization` that says which axes of the kernel are
-            rows; all but the last by default, as for convolutions.
+            rows; all but the last by default, as of dense layers and
+            convolutions. Of an `EinsumDense` that makes several axes it is
+            not how `rank_report` reads the kernel: for heads say
+            `Matricization(rows=(0,), columns=(1, 2))`. A low-rank layer reads
+            its kernel itself.
     """
 
     #: The measure, with its parameters.
