@@ -285,7 +285,7 @@ class TestEveryRegularizer:
         assert all(np.all(gradient == 0) for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", ["NuclearNorm", "SpectralNorm"])
+@pytest.mark.parametrize("name", ["NuclearNorm", "LogDet"])
 @pytest.mark.parametrize("case", ["generic", "repeated deficient", "zero"])
 def test_svd_gives_the_same(name, case):
     check_one(make(name, method="svd"), name, start(case), 1e-5)
@@ -539,8 +539,9 @@ class TestInsideXLA:
     @pytest.mark.parametrize("name", BY_PRODUCTS)
     def test_no_decomposition_in_the_graph(self, name, inner):
         assert not self.operations(make(name), True, inner)
-        assert self.operations(make(name), False, inner)
-        assert self.operations(make(name), None, inner)
+        exact = name in ("SchattenNorm-2", "LogDet")  # without anywhere
+        assert bool(self.operations(make(name), False, inner)) != exact
+        assert bool(self.operations(make(name), None, inner)) != exact
 
     def test_not_for_a_product_either(self):
         def penalty(kernel):
