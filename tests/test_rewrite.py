@@ -428,3 +428,23 @@ def test_several_optimizers_are_refused_before_anything_changes():
     with pytest.raises(ValueError, match="MultiOptimizer"):
         make_low_rank(model, {"dense": {"rank": 3}})
     assert not locate_layers(model, FactoredLayer)
+
+
+def test_exported(tmp_path):
+    model = shared_and_nested()
+    full_rank(model)
+    x = samples(model, 1)  # Keras exports to torch for one sample
+    expected = model.predict(x, verbose=0)
+    if BACKEND == "torch":
+        import torch
+
+        path = tmp_path / "model.pt2"
+        model.export(path, format="torch", verbose=False)
+        module = torch.export.load(path).module()
+        found = module(torch.tensor(x)).detach().numpy()
+    else:
+        tf = pytest.importorskip("tensorflow")
+        model.export(tmp_path / "model", verbose=False)
+        loaded = tf.saved_model.load(str(tmp_path / "model"))
+        found = loaded.serve(x).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
