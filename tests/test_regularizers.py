@@ -171,7 +171,8 @@ def gradients_of_all(names, *arrays, method="auto", product=False):
 def in_case(case, method="auto"):
     """The matrix of a case, and what every regularizer says of it."""
     names = BY_PRODUCTS if method == "newton_schulz" else EVERY
-    shape = (7, 5) if "repeated" in case else (5, 7)
+    tall = method == "newton_schulz" or "repeated" in case
+    shape = (7, 5) if tall else (5, 7)
     matrix = start(case, shape)
     return matrix, gradients_of_all(names, matrix, method=method)
 
@@ -284,7 +285,7 @@ class TestEveryRegularizer:
         assert all(np.all(gradient == 0) for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", ["NuclearNorm", "SpectralNorm"])
+@pytest.mark.parametrize("name", ["NuclearNorm", "LogDet"])
 @pytest.mark.parametrize("case", ["generic", "repeated deficient", "zero"])
 def test_svd_gives_the_same(name, case):
     check_one(make(name, method="svd"), name, start(case), 1e-5)
@@ -538,8 +539,9 @@ class TestInsideXLA:
     @pytest.mark.parametrize("name", BY_PRODUCTS)
     def test_no_decomposition_in_the_graph(self, name, inner):
         assert not self.operations(make(name), True, inner)
-        assert self.operations(make(name), False, inner)
-        assert self.operations(make(name), None, inner)
+        exact = name in ("SchattenNorm-2", "LogDet")  # without anywhere
+        assert bool(self.operations(make(name), False, inner)) != exact
+        assert bool(self.operations(make(name), None, inner)) != exact
 
     def test_not_for_a_product_either(self):
         def penalty(kernel):

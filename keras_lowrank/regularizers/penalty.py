@@ -30,13 +30,20 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
             `linalg.tensor_spectrum`. `"newton_schulz"`: by matrix products
             alone, where the measure has such a form: what accelerators are
             made for, and the only way where TensorFlow compiles by XLA.
-            `"auto"`: that one there, a decomposition everywhere else.
+            `"auto"`: that one there, and for measures of which it is as exact
+            as a decomposition; a decomposition everywhere else.
         matricization: `Matricization` that says which axes of the kernel are
-            rows; all but the last by default, as for convolutions.
+            rows; all but the last by default, as of dense layers and
+            convolutions. Of an `EinsumDense` that makes several axes it is
+            not how `rank_report` reads the kernel: for heads say
+            `Matricization(rows=(0,), columns=(1, 2))`. A low-rank layer reads
+            its kernel itself.
     """
 
     #: The measure, with its parameters.
     measure: Measure
+    #: Whether its form of matrix products is as exact as a decomposition.
+    exact_by_products = False
 
     def __init__(self, strength, method="auto", matricization=None):
         self.strength = check_strength(strength)
@@ -93,8 +100,10 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
         Returns:
             Scalar tensor.
         """
-        by_products = self._by_products()
-        basis = linalg.polar_factor if by_products else linalg.triangular_basis
+        decomposed = self.method != "newton_schulz" and not (
+            self.method == "auto" and linalg.compiled_by_xla()
+        )
+        basis = linalg.triangular_basis if decomposed else linalg.polar_factor
         rows, columns = left.shape[-2], right.shape[-1]
         blocks = left.shape[0] if len(left.shape) == 3 else 1
         return self._penalty(
@@ -134,7 +143,7 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
 
     def _by_products(self) -> bool:
         if self.method == "auto":
-            return linalg.compiled_by_xla()
+            return self.exact_by_products or linalg.compiled_by_xla()
         return self.method == "newton_schulz"
 
     def _spectrum(self, matrix, shape) -> Spectrum:

@@ -105,7 +105,8 @@ class LogDet(SpectralRegularizer):
             are small.
         method: `"auto"`, `"gram"`, `"svd"` or `"newton_schulz"`: here the
             triangle of Cholesky of `I + W^T W / epsilon^2`, which XLA can
-            compile; in float64, so that it is exact.
+            compile; in float64, so that it is exact. It is what `"auto"`
+            takes, since it is faster than a decomposition.
         matricization: `Matricization` of the kernel, as for
             `SpectralRegularizer`.
 
@@ -118,6 +119,8 @@ class LogDet(SpectralRegularizer):
     Reference:
         [Fazel, Hindi & Boyd, 2003](https://doi.org/10.1109/ACC.2003.1243393)
     """
+
+    exact_by_products = True
 
     def __init__(
         self, strength, epsilon=0.1, method="auto", matricization=None
