@@ -68,7 +68,7 @@ class SwitchToLowRank(keras.callbacks.Callback):
     >>> x, y = np.ones((8, 32)), np.ones((8, 4))
     >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[switch])
     >>> switch.switched
-    {'hidden': (1, 2)}
+    {'hidden': (2, 2)}
     """
 
     def __init__(

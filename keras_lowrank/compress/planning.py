@@ -102,7 +102,7 @@ def compression_plan(
     ...     keras.Input((64,)),
     ...     keras.layers.Dense(64, use_bias=False, name="hidden"),
     ... ])
-    >>> model.layers[0].kernel.assign(np.diag([3.0, 2.0, 1.0] + 61 * [0.0]))
+    >>> model.set_weights([np.diag([3.0, 2.0, 1.0] + 61 * [0.0])])
     >>> plan = compression_plan(model, tolerance=0.5)
     >>> plan["hidden"].rank, round(plan["hidden"].error, 4)
     (2, 0.2673)
