@@ -33,7 +33,8 @@ class SwitchToLowRank(keras.callbacks.Callback):
     with `import keras_lowrank`. What keeps *weights* from before a switch, as
     `EarlyStopping(restore_best_weights=True)` does, cannot put them back:
     let it start afterwards (`start_from_epoch`). List `RankTracker` as well to
-    see the ranks; names stay.
+    see the ranks; names stay. What changes for weight decay and for the
+    learning rate of SGD is said at `switch_to_low_rank`.
 
     For two fits in place of one, call `switch_to_low_rank` between them.
 

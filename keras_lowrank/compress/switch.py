@@ -13,9 +13,12 @@ def switch_to_low_rank(model, plan: CompressionPlan) -> None:
     kernels to their factors, so that the next `fit` goes on where the last
     one stopped. `SwitchToLowRank` does it within one `fit`.
 
-    From then on a weight decay acts on each factor. That of their product, as
-    a decay of the kernel was, is the `kernel_regularizer=L2(...)` of a
-    low-rank layer.
+    Two things differ from then on. A weight decay acts on each factor; that of
+    their product, as a decay of the kernel was, is the
+    `kernel_regularizer=L2(...)` of a low-rank layer. And a step moves the
+    product by `G B^T B + A A^T G` times the learning rate, where it moved the
+    kernel by `G`: by up to twice its largest singular value as far. Lower the
+    rate of plain SGD where that is much larger than 1.
 
     Args:
         model: Built Keras model; changed in place.
