@@ -21,7 +21,7 @@ from keras_lowrank.weights import locate_layers
 BACKEND = keras.backend.backend()
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("test_rewrite")
 class Block(layers.Layer):
     """A layer as users write them: no `build`, layers in lists and dicts."""
 
@@ -45,7 +45,7 @@ class Block(layers.Layer):
         return super().get_config() | {"units": self.units}
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("test_rewrite")
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
