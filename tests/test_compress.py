@@ -376,6 +376,44 @@ class TestCompress:
         x = np.ones((4, 16), "float32")
         small.fit(x, np.ones((4, 3)), verbose=0)
 
+    def test_compiled_alike(self):
+        model = mlp()
+        rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+        model.compile(
+            kl.WeightDecay(0.1).wrap(keras.optimizers.SGD(rate)),
+            lambda y, z: keras.ops.mean(keras.ops.square(y - z), -1),
+            metrics=[keras.metrics.MeanAbsoluteError(name="mae")],
+        )
+        x, y = np.ones((8, 16)), np.zeros((8, 3))
+        model.fit(x, y, verbose=0)
+        small = kl.compress(model, kl.compression_plan(model, rank=3))
+        logs = small.fit(x, y, verbose=0, epochs=2).history
+        assert set(logs) == {"loss", "mae"}
+        assert small.optimizer is not model.optimizer
+        counts = [
+            int(keras.ops.convert_to_numpy(one.optimizer.iterations))
+            for one in (model, small)
+        ]
+        assert counts == [1, 2]
+        assert small.optimizer.policy == model.optimizer.policy
+
+    def test_a_compile_of_ones_own_is_left_to_its_owner(self):
+        class Own(keras.Sequential):
+            def compile(self, rate):
+                super().compile(keras.optimizers.SGD(rate), "mse")
+
+        def clone(model):
+            copy = Own([keras.Input((16,)), layers.Dense(8, name="hidden")])
+            copy.set_weights(model.get_weights())
+            return copy
+
+        model = clone(_other("hidden", 8))
+        model.compile(0.1)
+        plan = kl.compression_plan(model, rank=2)
+        with pytest.warns(kl.KerasLowrankWarning, match="`compile` of its own"):
+            small = kl.compress(model, plan, clone=clone)
+        assert not small.compiled
+
     def test_biases_and_other_layers_are_carried(self):
         model = convnet()
         for weight in model.weights:

@@ -75,7 +75,7 @@ def compress(model, plan: CompressionPlan, calibration=None, clone=None):
         for (name, _), moment in moments.items():
             options[name]["second_moment"] = moment
     make_low_rank(copy, options)
-    if clone is None and model.compiled:
+    if model.compiled and not copy.compiled:
         compile_like(copy, model)
     return copy
 

@@ -2,9 +2,13 @@
 
 import pathlib
 import tempfile
+import warnings
 from typing import Any
 
 import keras
+
+from keras_lowrank.rewrite.optimizer import fresh_optimizer
+from keras_lowrank.tables import KerasLowrankWarning
 
 
 def copy_model(model):
@@ -50,11 +54,31 @@ def compile_like(copy, model) -> None:
     """Compile a copy as its model is, with an optimizer that begins anew.
 
     Args:
-        copy: Keras model.
+        copy: Keras model. One whose class has a `compile` of its own is left
+            as it is, with a warning, as Keras does when it loads one.
         model: The compiled model that it is a copy of.
     """
-    with keras.saving.custom_object_scope(_objects(model)):
-        copy.compile_from_config(model.get_compile_config())
+    if type(copy).compile is not keras.Model.compile:
+        warnings.warn(
+            f"'{copy.name}' ({type(copy).__name__}) has a `compile` of its "
+            "own, whose arguments are not known: the copy is not compiled. "
+            "Call its `compile` before you train it.",
+            KerasLowrankWarning,
+            stacklevel=3,
+        )
+        return
+    # What was passed, rather than its config: functions need no name then.
+    arguments = dict(model._compile_config.config)
+    copy.compile(**keras.tree.map_structure(_anew, arguments))
+
+
+def _anew(argument):
+    """What has a state, without it; anything else itself."""
+    if isinstance(argument, keras.optimizers.Optimizer):
+        return fresh_optimizer(argument)
+    if isinstance(argument, keras.metrics.Metric):
+        return type(argument).from_config(argument.get_config())
+    return argument
 
 
 def check_copy(model, copy) -> None:
@@ -88,7 +112,4 @@ def _objects(model) -> dict[str, Any]:
         add(type(layer))
         for value in vars(layer).values():
             add(value)
-    if model.compiled:
-        arguments = getattr(model._compile_config, "config", None) or {}
-        keras.tree.map_structure(add, dict(arguments))
     return found

@@ -74,7 +74,7 @@ def carry_optimizer(model, replacements: Mapping[Any, Any]) -> None:
     old = getattr(model, "optimizer", None)
     if old is None or not old.built:
         return  # it will be built for what is there then
-    outer = new = _fresh(old)
+    outer = new = fresh_optimizer(old)
     origins = {}
     for full, layer in replacements.items():
         if layer.bias is not None:
@@ -97,17 +97,29 @@ def carry_optimizer(model, replacements: Mapping[Any, Any]) -> None:
             stacklevel=2,
         )
     model.optimizer = outer
+    # What files say of it, and copies begin with.
+    compiled = getattr(model, "_compile_config", None)
+    if compiled is not None:
+        compiled.config["optimizer"] = outer
 
 
-def _fresh(optimizer):
-    """An optimizer of the same settings, without state."""
+def fresh_optimizer(optimizer):
+    """An optimizer of the same settings, without state.
+
+    Args:
+        optimizer: Keras optimizer, which may have others within.
+
+    Returns:
+        Another of its class, not built.
+    """
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is None:
         return type(optimizer).from_config(optimizer.get_config())
     if hasattr(optimizer, "with_inner_optimizer"):
-        return optimizer.with_inner_optimizer(_fresh(inner))
+        return optimizer.with_inner_optimizer(fresh_optimizer(inner))
     config = optimizer.get_config()
-    return type(optimizer)(**config | {"inner_optimizer": _fresh(inner)})
+    config["inner_optimizer"] = fresh_optimizer(inner)
+    return type(optimizer)(**config)
 
 
 @dataclasses.dataclass(frozen=True)
