@@ -206,6 +206,14 @@ def test_mistakes(arguments, message):
         kl.SwitchToLowRank(**arguments)
 
 
+def test_best_weights_of_before_are_warned_of():
+    model = compiled()
+    stop = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    switch = kl.SwitchToLowRank(rank=2)
+    with pytest.warns(kl.KerasLowrankWarning, match="cannot put back weights"):
+        model.fit(*data(), epochs=1, verbose=0, callbacks=[stop, switch])
+
+
 def test_a_mistake_ends_the_fit_before_it_begins():
     model = compiled()
     x, y = data()

@@ -1,10 +1,12 @@
 """`SwitchToLowRank`: layers that have settled go on training at low rank."""
 
 import math
+import warnings
 
 import keras
 
 from keras_lowrank.callbacks.fit_context import build_as_fit_will
+from keras_lowrank.callbacks.fit_context import enclosing_fit
 from keras_lowrank.callbacks.schedule import as_schedule
 from keras_lowrank.compress import CompressionPlan
 from keras_lowrank.compress import kernel_layers
@@ -14,6 +16,7 @@ from keras_lowrank.compress import switch_to_low_rank
 from keras_lowrank.layers import FactoredLayer
 from keras_lowrank.measures import as_measure
 from keras_lowrank.spectrum import Spectrum
+from keras_lowrank.tables import KerasLowrankWarning
 from keras_lowrank.weights import locate_layers
 
 
@@ -122,6 +125,19 @@ class SwitchToLowRank(keras.callbacks.Callback):
         self.switched = {}
         self._seen = {}
         self._names = None
+        callbacks, _ = enclosing_fit(self.params)
+        for callback in callbacks:
+            restores = getattr(callback, "restore_best_weights", False)
+            if restores and not getattr(callback, "start_from_epoch", 0):
+                warnings.warn(
+                    f"`{type(callback).__name__}` with "
+                    "`restore_best_weights=True` cannot put back weights from "
+                    "before layers were given low rank: `fit` would end with "
+                    "an error of Keras. Let it start after the switch "
+                    "(`start_from_epoch`), or train on in a second `fit`.",
+                    KerasLowrankWarning,
+                    stacklevel=2,
+                )
         if build_as_fit_will(self.model):
             self._plan()  # a mistake is told of now, not an hour later
 
