@@ -195,6 +195,15 @@ class TestWhatStays:
         with pytest.raises(ValueError, match="stays as it is: has groups"):
             plan.with_rank("grouped", 1)
 
+    def test_equations_without_a_matrix(self):
+        inputs = keras.Input((4, 5))
+        x = layers.EinsumDense("abc,cd->ad", 6, name="summed")(inputs)
+        model = keras.Model(inputs, layers.Dense(6, name="head")(x))
+        data = np.ones((3, 4, 5))
+        plan = kl.compression_plan(model, rank=1, calibration=data)
+        assert "needs an axis that is summed over" in plan["summed"].reason
+        assert [layer.name for layer in plan.compressed] == ["head"]
+
     def test_tied_kernels(self):
         first, second = (layers.Dense(5, name=name) for name in "ab")
         model = keras.Sequential([keras.Input((5,)), first, second])

@@ -30,12 +30,10 @@ class Candidates:
     Args:
         forms: Dict from the name of a layer to its `LayerPlan`s: one for each
             scheme of factoring it, or one that says why there is none.
-        layers: Dict from the same names to the layers.
         notes: Tuple of strings.
     """
 
     forms: dict[str, list[LayerPlan]]
-    layers: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
@@ -73,7 +71,7 @@ def find_candidates(
     shared = _shared_variables(model)
     forms: dict[str, list[LayerPlan]] = {}
     for name, layer in layers.items():
-        kernel = _kernel(layer)
+        kernel = kernel_of(layer)
         cost = costs.get(name)
         plan = LayerPlan(
             name,
@@ -92,7 +90,7 @@ def find_candidates(
             _form(plan, layer, one, cost, moments, method)
             for one in schemes_of(layer, scheme)
         ]
-    return Candidates(forms, layers, notes)
+    return Candidates(forms, notes)
 
 
 def kernel_layers(model) -> dict[str, Any]:
@@ -142,8 +140,8 @@ def unbuilt_form(layer, scheme: str | None) -> FactoredLayer:
     return form.like(layer, 1, **({"scheme": scheme} if scheme else {}))
 
 
-def _kernel(layer):
-    """The kernel as a variable or tensor, or `None` if there is no one."""
+def kernel_of(layer):
+    """The kernel of a layer, a variable or tensor, or `None` without one."""
     for name in ("kernel", "embeddings"):
         kernel = getattr(layer, name, None)
         if kernel is not None:
@@ -154,7 +152,7 @@ def _kernel(layer):
 def _size(layer, kernel) -> int:
     if isinstance(layer, FactoredLayer):
         factors = (layer.reduce, layer.expand)
-        return sum(math.prod(_kernel(factor).shape) for factor in factors)
+        return sum(math.prod(kernel_of(factor).shape) for factor in factors)
     if kernel is not None:
         return math.prod(kernel.shape)
     return sum(math.prod(weight.shape) for weight in layer.weights)
@@ -224,22 +222,18 @@ def _reason(layer, shared) -> str:
         return reason
     if any(id(variable) in shared for variable in layer.weights):
         return "its variables are another layer's as well"
-    kernel = host_array(_kernel(layer))
+    kernel = host_array(kernel_of(layer))
     if not np.isfinite(kernel).all():
         return f"is not finite: {non_finite_reason(kernel)}"
     if not kernel.any():
         return "every entry of its kernel is zero"
-    try:
-        form.like(layer, 1)
-    except ValueError as error:  # an equation that cannot be split
-        return str(error)
     return ""
 
 
 def _form(plan, layer, scheme, cost, moments, method) -> LayerPlan:
     """The layer with the spectrum and the costs of one way to factor it."""
     new = unbuilt_form(layer, scheme)
-    kernel = host_array(_kernel(layer)).astype(np.float64)
+    kernel = host_array(kernel_of(layer)).astype(np.float64)
     matrix = new.factorization(kernel.shape).matrix(kernel)
     moment = (moments or {}).get((plan.name, scheme))
     if moment is not None:

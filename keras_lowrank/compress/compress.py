@@ -2,6 +2,7 @@
 
 from keras_lowrank.compress.calibration import second_moments
 from keras_lowrank.compress.candidates import kernel_layers
+from keras_lowrank.compress.candidates import kernel_of
 from keras_lowrank.compress.plan import CompressionPlan
 from keras_lowrank.rewrite import check_copy
 from keras_lowrank.rewrite import compile_like
@@ -90,7 +91,7 @@ def check_plan(model, plan) -> None:
     layers = kernel_layers(model)
     for layer in plan.compressed:
         found = layers.get(layer.name)
-        kernel = getattr(found, "kernel", getattr(found, "embeddings", None))
+        kernel = kernel_of(found)
         shape = None if kernel is None else tuple(kernel.shape)
         if type(found).__name__ != layer.kind or shape != layer.kernel_shape:
             have = (

@@ -149,6 +149,18 @@ class LowRankEinsumDense(FactoredLayer):
             xp.reshape(expand, (*stack, self.rank, -1)),
         )
 
+    @classmethod
+    def reason_against(cls, layer) -> str:
+        """As for every layer, and where the equation cannot be split."""
+        reason = super().reason_against(layer)
+        if reason:
+            return reason
+        try:
+            _split_equation(layer.equation)
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def vectors(self, inputs):
         """Axes that are summed over, of every place along the others."""
         parts = self._parts
