@@ -15,7 +15,6 @@ from keras_lowrank.compress import quick_plan
 from keras_lowrank.compress import switch_to_low_rank
 from keras_lowrank.layers import FactoredLayer
 from keras_lowrank.measures import as_measure
-from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.tables import KerasLowrankWarning
 from keras_lowrank.weights import locate_layers
 
@@ -146,9 +145,9 @@ class SwitchToLowRank(keras.callbacks.Callback):
         if complete < self.start_from_epoch or not self._due(complete):
             return
         plan = self._plan()
-        settled = [layer for layer in plan.layers if self._has_settled(layer)]
+        settled = {one.name for one in plan.layers if self._has_settled(one)}
         plan = plan.without(
-            *(one.name for one in plan.compressed if one not in settled)
+            *(one.name for one in plan.compressed if one.name not in settled)
         )
         last = (self.params or {}).get("epochs") == complete
         if not plan.compressed or last:
@@ -185,10 +184,8 @@ class SwitchToLowRank(keras.callbacks.Callback):
         """Whether the measure of a layer has stopped changing."""
         if not layer.values:
             return False
-        rows, columns = layer.matrix_shape
-        spectrum = Spectrum(list(layer.values), (rows, columns))
         seen = self._seen.setdefault(layer.name, [])
-        seen.append(self.measure(spectrum))
+        seen.append(self.measure(layer.spectrum))
         del seen[: -self.patience - 1]
         if len(seen) <= self.patience or not math.isfinite(sum(seen)):
             return False

@@ -53,8 +53,7 @@ def _items(data, batch_size, labels):
         for index in range(len(data)):
             yield _pair(data[index])
         return
-    arrays = data if _is_arrays(data, labels) else None
-    if arrays is None:
+    if not _is_arrays(data, labels):
         for batch in data:
             yield _pair(batch) if labels or _is_pair(batch) else (batch, None)
         return

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_lowrank.spectrum import Spectrum
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerPlan:
@@ -50,6 +52,12 @@ class LayerPlan:
     def full_rank(self) -> int:
         """The largest rank there is, 0 for a layer without low-rank form."""
         return len(self.values)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The singular values with the shape of their matrix."""
+        rows, columns = self.matrix_shape
+        return Spectrum(list(self.values), (rows, columns))
 
     @property
     def parameters_per_rank(self) -> int:

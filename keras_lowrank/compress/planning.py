@@ -17,7 +17,6 @@ from keras_lowrank.compress.scores import sample_scores
 from keras_lowrank.layers import low_rank_class
 from keras_lowrank.measures import as_measure
 from keras_lowrank.measures import energy_rank
-from keras_lowrank.spectrum import Spectrum
 
 CRITERIA = ("energy", "tolerance", "rank", "parameters", "flops", "accuracy")
 # How often a budget is halved to meet a floor of accuracy.
@@ -188,6 +187,12 @@ class _Maker:
             name: forms for name, forms in self.forms.items() if forms[0].values
         }
 
+    def kept(self, reason: str) -> dict[str, LayerPlan]:
+        """These layers, left as they are for a reason."""
+        return {
+            name: forms[0].kept(reason) for name, forms in self.free.items()
+        }
+
     def plan(self, chosen: dict[str, LayerPlan], criterion: str):
         """A plan with these layers in the places of the candidates."""
         layers = [
@@ -208,7 +213,7 @@ class _Maker:
                 f"`energy` must be in (0, 1]. Received: energy={energy}."
             )
         return self._each(
-            lambda form: energy_rank(_spectrum(form), energy),
+            lambda form: energy_rank(form.spectrum, energy),
             f"energy_rank(energy={energy:g})",
         )
 
@@ -238,7 +243,7 @@ class _Maker:
             )
         measure = as_measure(rank)
         return self._each(
-            lambda form: measure(_spectrum(form)), measure.definition
+            lambda form: measure(form.spectrum), measure.definition
         )
 
     def by_parameters(self, parameters):
@@ -281,28 +286,12 @@ class _Maker:
         return self.plan(chosen, criterion)
 
     def _named(self, ranks: dict[str, Any]):
-        plan = self.plan(
-            {
-                name: forms[0].kept("no rank was given")
-                for name, forms in self.free.items()
-            },
-            "ranks that were given",
-        )
-        for name, rank in ranks.items():
-            plan = plan.with_rank(name, rank)
-        return CompressionPlan(
-            plan.layers,
-            plan.model_name,
-            plan.parameters,
-            "ranks that were given",
-            plan.calibrated,
-            plan.own_notes,
-        )
-
-
-def _spectrum(form: LayerPlan) -> Spectrum:
-    rows, columns = form.matrix_shape
-    return Spectrum(list(form.values), (rows, columns))
+        chosen = self.kept("no rank was given")
+        known = self.plan(chosen, "")
+        chosen |= {
+            name: known[name].with_rank(rank) for name, rank in ranks.items()
+        }
+        return self.plan(chosen, "ranks that were given")
 
 
 def _up(rank: float) -> int:
@@ -349,11 +338,7 @@ def _for_accuracy(maker, floor, data, score, calibration, clone):
         )
         for forms in free
     )
-    kept = {
-        name: forms[0].kept("the floor allows no less")
-        for name, forms in maker.free.items()
-    }
-    best, reached = maker.plan(kept, ""), whole
+    best, reached = maker.kept("the floor allows no less"), whole
     low, high = least, total
     for _ in range(HALVINGS):
         # The logarithm, since what matters is the factor.
@@ -363,18 +348,12 @@ def _for_accuracy(maker, floor, data, score, calibration, clone):
         plan = maker.by_parameters(middle)
         found = mean_score(plan)
         if found >= floor:
-            best, reached, high = plan, found, middle
+            best = {layer.name: layer for layer in plan.layers}
+            reached, high = found, middle
         else:
             low = middle
     criterion = (
         f"the smallest budget found with a score of at least {floor:g} "
         f"({reached:.4f}; {whole:.4f} before)"
     )
-    return CompressionPlan(
-        best.layers,
-        best.model_name,
-        best.parameters,
-        criterion,
-        best.calibrated,
-        best.own_notes,
-    )
+    return maker.plan(best, criterion)
