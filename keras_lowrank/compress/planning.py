@@ -9,6 +9,7 @@ from keras_lowrank.compress.candidates import SCHEMES
 from keras_lowrank.compress.candidates import Candidates
 from keras_lowrank.compress.candidates import find_candidates
 from keras_lowrank.compress.candidates import kernel_layers
+from keras_lowrank.compress.candidates import layer_names
 from keras_lowrank.compress.candidates import schemes_of
 from keras_lowrank.compress.compress import compress
 from keras_lowrank.compress.layer_plan import LayerPlan
@@ -132,7 +133,7 @@ def compression_plan(
     (criterion, value) = next(iter(given.items()))
     moments = None
     if calibration is not None:
-        moments = _moments(model, scheme, calibration)
+        moments = _moments(model, layers, scheme, calibration)
     candidates = find_candidates(model, layers, scheme, x, moments)
     maker = _Maker(model, candidates, moments is not None)
     if criterion == "accuracy":
@@ -140,12 +141,15 @@ def compression_plan(
     return getattr(maker, f"by_{criterion}")(value)
 
 
-def _moments(model, scheme, calibration):
+def _moments(model, selected, scheme, calibration):
     layers = kernel_layers(model)
+    chosen = layer_names(layers, selected)
     forms = [
         (name, one)
         for name, layer in layers.items()
-        if (form := low_rank_class(layer)) and not form.reason_against(layer)
+        if name in chosen
+        and (form := low_rank_class(layer))
+        and not form.reason_against(layer)
         for one in schemes_of(layer, scheme)
     ]
     return second_moments(model, layers, forms, calibration)
