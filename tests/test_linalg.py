@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.linalg
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
@@ -125,6 +126,49 @@ class TestHardCases:
             linalg.spectrum(matrix).values, oracle(matrix), rtol=1e-8
         )
 
+    @pytest.mark.parametrize(
+        ("rows", "small"), [(200, 1), (200, 5), (900, 5), (900, 90)]
+    )
+    def test_a_tail_is_refined_without_an_svd(self, rows, small, monkeypatch):
+        tail = np.geomspace(9e-4, 1.05e-4, small)
+        values = np.r_[np.geomspace(1, 3e-3, 200 - small), tail]
+        matrix = planted(values, (rows, 200), seed=3).astype(np.float32)
+        expected = oracle(matrix)
+        monkeypatch.setattr(np.linalg, "svd", None)
+        for turned in (matrix, matrix.T, 2.0**-60 * matrix):
+            found = linalg.spectrum(turned).values
+            scale = found[0] / expected[0]
+            np.testing.assert_allclose(found, scale * expected, rtol=1e-10)
+
+    @pytest.mark.parametrize("basis", ["random", "of large values", "none"])
+    def test_a_wrong_basis_is_noticed(self, basis, monkeypatch):
+        values = np.r_[np.geomspace(1, 3e-3, 195), np.geomspace(9e-4, 2e-4, 5)]
+        matrix = planted(values, (200, 200)).astype(np.float32)
+        largest = np.linalg.svd(matrix)[2][:5].T
+        random = np.linalg.qr(np.random.default_rng(0).normal(size=(200, 5)))[0]
+        bases = {"random": random, "of large values": largest, "none": None}
+        monkeypatch.setattr(
+            linalg.refine, "_solved", lambda *_: bases[basis], raising=True
+        )
+        np.testing.assert_allclose(
+            linalg.spectrum(matrix).values, oracle(matrix), rtol=1e-8
+        )
+
+    @pytest.mark.parametrize("family", NAMES)
+    def test_a_block_of_rows_at_a_time_gives_the_same(
+        self, family, monkeypatch
+    ):
+        matrix = planted(families(60)[family], (700, 60)).astype(np.float32)
+        whole = linalg.spectrum(matrix)
+        monkeypatch.setattr(linalg.gram, "BLOCK_ENTRIES", 60 * 90)
+        assert len(list(linalg.gram.row_blocks(matrix))) == 8
+        assert_right(linalg.spectrum(matrix), matrix)
+        np.testing.assert_allclose(
+            linalg.spectrum(matrix).values[whole.resolved],
+            whole.values[whole.resolved],
+            atol=1e-9 * whole.values[0],
+        )
+
     def test_values_below_resolution_are_marked(self):
         values = np.r_[np.geomspace(1, 1e-6, 7), 1e-9, 1e-9]
         matrix = planted(values, (9, 40)).astype(np.float32)
@@ -229,6 +273,18 @@ class TestEdges:
         assert threads == [
             pool["num_threads"] for pool in linalg.host._blas().info()
         ]
+
+    def test_threads_that_overlap_give_them_back_once(self):
+        blas = linalg.host._blas()
+        with threadpoolctl.threadpool_limits(2, user_api="blas"):
+            first = linalg.host.single_threaded_blas()
+            second = linalg.host.single_threaded_blas()
+            first.__enter__()
+            second.__enter__()
+            first.__exit__(None, None, None)
+            assert {pool["num_threads"] for pool in blas.info()} == {1}
+            second.__exit__(None, None, None)
+            assert {pool["num_threads"] for pool in blas.info()} == {2}
 
 
 class TestOnTheBackend:

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import threading
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -102,11 +104,47 @@ def non_finite_reason(array: np.ndarray) -> str:
 @functools.cache
 def _blas() -> threadpoolctl.ThreadpoolController:
     # Looking up the loaded libraries costs milliseconds: once is enough.
-    return threadpoolctl.ThreadpoolController()
+    loaded = threadpoolctl.ThreadpoolController()
+    ours = [
+        library.filepath
+        for library in loaded.lib_controllers
+        if library.user_api == "blas" and "numpy" in library.filepath
+    ]
+    # NumPy's own, where it has one: another library's may be training.
+    return loaded.select(filepath=ours) if ours else loaded
 
 
-def single_threaded_blas():
-    """Hold BLAS to one thread in a `with` block."""
+class _SingleThread:
+    """Holds BLAS to one thread while any thread is in the block.
+
+    The limit is the process', so that of two threads the first sets it and
+    the last, whichever that is, gives back what there was.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    def __enter__(self):
+        with self._lock:
+            if not self._inside:
+                self._limit = _blas().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.restore_original_limits()
+                self._limit = None
+
+
+_SINGLE_THREAD = _SingleThread()
+
+
+def single_threaded_blas() -> contextlib.AbstractContextManager:
+    """Hold BLAS to one thread in a `with` block, whichever thread asks."""
     # A second BLAS thread gains little and stalls for seconds when another
     # process wants the core, so matrices are spread over threads instead.
-    return _blas().limit(limits=1, user_api="blas")
+    return _SINGLE_THREAD

@@ -10,20 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from keras_lowrank.linalg.gram import eigenvalue_roots
+from keras_lowrank.linalg.gram import gram_matrix
+from keras_lowrank.linalg.gram import safe_exponent
+from keras_lowrank.linalg.gram import tall
 from keras_lowrank.linalg.host import host_array
 from keras_lowrank.linalg.host import non_finite_reason
 from keras_lowrank.linalg.host import single_threaded_blas
 from keras_lowrank.linalg.product import Product
+from keras_lowrank.linalg.refine import may_miss
+from keras_lowrank.linalg.refine import refined
 from keras_lowrank.spectrum import Spectrum
 
 # Relative to the largest singular value: a float64 Gram matrix squares the
 # condition number, so values below about 1e-8 are rounding noise. 1e-7 leaves
 # a margin, and is also where float32 storage of the weights blurs them.
 GRAM_RESOLUTION = 1e-7
-
-# `"auto"` promises values above 1e-4 of the largest to 1e-8 of themselves.
-PROMISED_ABOVE = 1e-4
-PROMISED_ERROR = 1e-8
 
 METHODS = ("auto", "gram", "svd")
 
@@ -136,8 +138,7 @@ def gram_spectrum(gram, rows: int, noise: float = 0.0) -> Spectrum:
         return Spectrum(np.zeros(size), shape)
     half = int(np.frexp(largest)[1]) // 2
     with single_threaded_blas():
-        eigenvalues = np.linalg.eigvalsh(np.ldexp(gram, -2 * half))
-    values = np.sqrt(np.clip(eigenvalues, 0.0, None))[::-1][:size]
+        values = eigenvalue_roots(np.ldexp(gram, -2 * half))[:size]
     values = np.ldexp(values, half)
     resolution = GRAM_RESOLUTION * max(float(values[0]), noise)
     values = np.where(values > resolution, values, 0.0)
@@ -163,26 +164,23 @@ def _host_spectrum(array: np.ndarray | Product, method: str) -> Spectrum:
     count, rows, columns = blocks.shape
     shape = (count * rows, count * columns)
     size = count * min(rows, columns)
-    if not np.isfinite(array).all():
+    # NaN if any entry is; unlike `isfinite` and `abs` it makes no array.
+    largest = float(max(array.max(initial=0.0), -array.min(initial=0.0)))
+    if not np.isfinite(largest):
         reason = non_finite_reason(array)
         return Spectrum(np.full(size, np.nan), shape, reason=reason)
-    largest_entry = float(np.max(np.abs(array), initial=0.0))
-    if largest_entry == 0.0:
+    if largest == 0.0:
         return Spectrum(np.zeros(size), shape)
-    # A power of two changes no digit and keeps squares away from under- and
-    # overflow, for weights of any size.
-    exponent = int(np.frexp(largest_entry)[1])
-    scaled = np.ldexp(blocks.astype(np.float64), -exponent)
-    wide = array.dtype == np.float64
-    if method == "svd" or (method == "auto" and wide):
-        values = _sorted(_svd_values, scaled)
+    exponent = safe_exponent(largest)
+    if method == "svd" or (method == "auto" and array.dtype == np.float64):
+        found = [_svd_values(block, exponent) for block in blocks]
         relative = max(rows, columns) * np.finfo(np.float64).eps
     else:
-        values = _sorted(_gram_values, scaled)
+        found = _gram_values(blocks, exponent, method == "auto")
         relative = GRAM_RESOLUTION
-        if method == "auto" and _gram_may_miss(values, min(rows, columns)):
-            values = _sorted(_svd_values, scaled)
-    values = np.ldexp(values, exponent)
+    values = np.sort(np.concatenate(found))[::-1]
+    if exponent:
+        values = np.ldexp(values, exponent)
     return Spectrum(values, shape, resolution=relative * float(values[0]))
 
 
@@ -201,7 +199,7 @@ def _product_spectrum(product: Product) -> Spectrum:
     values, error = [np.zeros(0)], 0.0
     for one, other in zip(left, right, strict=True):
         upper, lower = _triangle(one), _triangle(other.T).T
-        values.append(_svd_values(upper @ lower))
+        values.append(_svd_values(upper @ lower, 0))
         # What rounding leaves is measured by the factors, which may be large
         # where their product is small.
         norms = np.linalg.norm(upper) * np.linalg.norm(lower)
@@ -216,28 +214,29 @@ def _triangle(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(matrix.astype(np.float64), mode="r"))
 
 
-def _sorted(singular_values, blocks: np.ndarray) -> np.ndarray:
-    values = np.concatenate([singular_values(block) for block in blocks])
-    return np.sort(values)[::-1]
+def _gram_values(
+    blocks: np.ndarray, exponent: int, promised: bool
+) -> list[np.ndarray]:
+    """Singular values of each block, from its Gram matrix."""
+    sides = [tall(block) for block in blocks]
+    grams = [gram_matrix(side, exponent) for side in sides]
+    found = [eigenvalue_roots(gram) for gram in grams]
+    if not promised:
+        return found
+    # What is small is so beside the largest value of all blocks.
+    largest = max(values[0] for values in found)
+    for index, values in enumerate(found):
+        if not may_miss(values, largest):
+            continue
+        better = refined(sides[index], exponent, grams[index], values)
+        if better is None:
+            better = _svd_values(sides[index], exponent)
+        found[index] = better
+    return found
 
 
-def _gram_values(matrix: np.ndarray) -> np.ndarray:
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    # NumPy multiplies a matrix by its own transpose with half the work.
-    eigenvalues = np.linalg.eigvalsh(wide @ wide.T)
-    return np.sqrt(np.clip(eigenvalues, 0.0, None))
-
-
-def _gram_may_miss(values: np.ndarray, side: int) -> bool:
-    """Whether a value above 1e-4 of the largest may be off by over 1e-8."""
-    # Measured: at most 3.5 eps sqrt(side) (sigma_1 / sigma_i)^2 in the worst
-    # spectra we found (half of the values equal, a long tail), up to 768.
-    error = 5 * np.finfo(np.float64).eps * side**0.5
-    safe_above = (error / PROMISED_ERROR) ** 0.5
-    relative = values[values >= PROMISED_ABOVE * values[0]] / values[0]
-    return bool(relative[-1] < safe_above)
-
-
-def _svd_values(matrix: np.ndarray) -> np.ndarray:
-    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    return np.linalg.svd(tall, compute_uv=False)
+def _svd_values(matrix: np.ndarray, exponent: int) -> np.ndarray:
+    matrix = tall(matrix).astype(np.float64, copy=False)
+    if exponent:
+        matrix = np.ldexp(matrix, -exponent)
+    return np.linalg.svd(matrix, compute_uv=False)
