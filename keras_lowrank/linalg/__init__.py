@@ -1,10 +1,14 @@
 """The seam: tensors in, float64 spectra and factors out.
 
 The only room that knows devices, dtypes and backends. Whatever the backend
-that trains, the numbers are computed here, in float64 NumPy on the host, so
-the same weights give the same spectrum everywhere.
+that trains, the numbers are computed here in float64, by NumPy on the host or
+on the device that trains, so the same weights give the same spectrum
+everywhere.
 """
 
+from keras_lowrank.linalg.device import device_spectra
+from keras_lowrank.linalg.device import device_tensor
+from keras_lowrank.linalg.device import on_accelerator
 from keras_lowrank.linalg.host import eagerly
 from keras_lowrank.linalg.host import host_array
 from keras_lowrank.linalg.host import non_finite_reason
@@ -12,6 +16,8 @@ from keras_lowrank.linalg.iterations import leading_subgradient
 from keras_lowrank.linalg.iterations import polar_factor
 from keras_lowrank.linalg.iterations import thresholded
 from keras_lowrank.linalg.product import Product
+from keras_lowrank.linalg.routes import CheaperRoute
+from keras_lowrank.linalg.routes import check_route
 from keras_lowrank.linalg.scopes import compiled_by_xla
 from keras_lowrank.linalg.scopes import float64
 from keras_lowrank.linalg.scopes import full_precision

@@ -1,8 +1,4 @@
-"""Spectra of matrices, in float64 on the host.
-
-A device route would be a second function of the signature of
-`_host_spectrum`.
-"""
+"""Spectra of matrices, in float64 on the host."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator

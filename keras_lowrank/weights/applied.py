@@ -49,6 +49,7 @@ class Applied:
         sources: Tuple of the variables it is made of.
         product: Function without arguments that gives its matrix as a
             `Product`, where it is one.
+        stored: Boolean, whether it is just what the variable holds.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +57,7 @@ class Applied:
     note: str = ""
     sources: tuple[Any, ...] = ()
     product: Callable[[], Product] | None = None
+    stored: bool = False
 
 
 def applied_tensor(layer, variable) -> Applied | Skip:
@@ -105,6 +107,7 @@ def applied_tensor(layer, variable) -> Applied | Skip:
             tuple(variable.shape),
             lambda: host_array(variable),
             sources=(variable,),
+            stored=True,
         )
     if isinstance(stored, Skip):
         return stored
@@ -175,7 +178,9 @@ def _with_lora(layer, variable, stored: Applied) -> Applied:
 
     note = f"{stored.note} with LoRA".strip()
     sources = (*stored.sources, *factors)
-    return dataclasses.replace(stored, read=read, note=note, sources=sources)
+    return dataclasses.replace(
+        stored, read=read, note=note, sources=sources, stored=False
+    )
 
 
 def _through_float8(layer, variable) -> np.ndarray:

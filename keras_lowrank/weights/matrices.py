@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_lowrank import linalg
 from keras_lowrank.matricize import Matricization
@@ -214,6 +216,7 @@ class WeightMatrices(Sequence):
         self.matrices = list(matrices)
         self.skipped = list(skipped)
         self.unbuilt = list(unbuilt)
+        self._route: linalg.CheaperRoute | None = None
 
     @property
     def names(self) -> list[str]:
@@ -233,21 +236,50 @@ class WeightMatrices(Sequence):
         why = f" It was skipped: {reasons[key]}." if key in reasons else ""
         raise KeyError(f"No matrix is named {key!r}.{why} Names: {self.names}.")
 
-    def spectra(self, method: str = "auto", workers: int = 1) -> Iterator:
+    def spectra(
+        self, method: str = "auto", workers: int = 1, device: str = "auto"
+    ) -> Iterator[Spectrum]:
         """Spectra of the matrices as they are now, in order.
 
         Args:
             method: As for `keras_lowrank.linalg.spectrum`.
-            workers: Int >= 1, threads to spread the matrices over.
+            workers: Int >= 1, threads of the host to spread the matrices
+                over.
+            device: Who computes: `"host"`; `"device"`, the one that holds the
+                weights; or `"auto"`, the cheaper of the two as measured in
+                the first three calls, which on a CPU is the host. The values
+                are the same to 1e-9 of the largest.
 
         Yields:
             One `Spectrum` per matrix.
         """
-        return linalg.spectra(self._arrays(), method, workers)
+        linalg.check_route(device)
+        if device != "auto":
+            yield from self._spectra_by(device, method, workers)
+            return
+        if self._route is None:
+            self._route = linalg.CheaperRoute(
+                any(linalg.on_accelerator(one.variable) for one in self)
+            )
+        began = time.perf_counter()
+        yield from self._spectra_by(self._route.choice, method, workers)
+        self._route.took(time.perf_counter() - began)
 
-    def _arrays(self):
+    def snapshot(self) -> list[np.ndarray | linalg.Product]:
+        """Copies on the host of all matrices as they are now, in order.
+
+        They take the memory of the whole model; `linalg.spectra` takes them.
+        """
+        return list(self._arrays())
+
+    def _spectra_by(self, device, method, workers):
+        if device == "host":
+            return linalg.spectra(self._arrays(), method, workers)
+        return iter(linalg.device_spectra(self._arrays(device), method))
+
+    def _arrays(self, device="host"):
         # The parts of one variable follow each other and share one copy.
-        variable, value = None, None
+        variable, value, xp = None, None, np
         for matrix in self.matrices:
             applied = matrix._applied
             if matrix.variable is not variable:
@@ -256,8 +288,12 @@ class WeightMatrices(Sequence):
                 yield applied.product()
                 continue
             if value is None:
-                value = applied.read()
-            yield matrix.matricization.matrix(value, matrix.part)
+                xp, value = np, None
+                if device == "device" and applied.stored:
+                    xp, value = ops, linalg.device_tensor(variable)
+                if value is None:
+                    xp, value = np, applied.read()
+            yield matrix.matricization.matrix(value, matrix.part, xp)
 
     def __repr__(self):
         lines = [
