@@ -51,7 +51,8 @@ RUN = """
     optimizer.build(model.trainable_variables)
     if saved.exists():
         model.load_weights(saved)
-    callbacks = [RankTracker(run_dir=directory), Checkpoint(), Witness()]
+    tracker = RankTracker(every=1, run_dir=directory)
+    callbacks = [tracker, Checkpoint(), Witness()]
     print("ready", flush=True)
     model.fit(
         x,

@@ -264,7 +264,9 @@ class TestWhoIsWho:
     def test_two_processes_of_torch(self, monkeypatch, tmp_path):
         # The second of two, so nothing is written; `fit` sees half a batch.
         monkeypatch.setitem(processes._PLACES, "torch", lambda: (1, 2))
-        tracker = RankTracker(run_dir=tmp_path / "run", tensorboard=True)
+        tracker = RankTracker(
+            every=1, run_dir=tmp_path / "run", tensorboard=True
+        )
         model = distributed.make_model("coupled")
         x, y = distributed.make_data()
         model.fit(x, y, batch_size=2, verbose=0, callbacks=[tracker])
@@ -304,7 +306,7 @@ class TestALoopOfOnesOwn:
 
 def test_processes_are_recorded():
     model = distributed.make_model("coupled")
-    info = run_info(model, RankTracker().recorder, 1)
+    info = run_info(model, RankTracker(every=1).recorder, 1)
     assert info["processes"] == 1
 
 

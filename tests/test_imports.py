@@ -219,7 +219,7 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
         optimizer = kl.WeightDecay(0.1).wrap(keras.optimizers.SGD(0.1))
         model.compile(optimizer, "mse")
         x = np.ones((8, 4), "float32")
-        tracker = kl.RankTracker(run_dir={str(tmp_path)!r})
+        tracker = kl.RankTracker(every=1, run_dir={str(tmp_path)!r})
         theory = kl.TheoryTracker()
         callbacks = [tracker, theory]
         model.fit(x, x[:, :3], epochs=2, verbose=0, callbacks=callbacks)
@@ -229,7 +229,7 @@ def test_a_tracked_fit_without_any_extra_or_other_backend(tmp_path):
         messages = []
         for call in (
             tracker.to_frame,
-            lambda: kl.RankTracker(tensorboard="events"),
+            lambda: kl.RankTracker(every=1, tensorboard="events"),
             theory.plot,
         ):
             try:
@@ -256,7 +256,7 @@ def test_event_files_need_no_tensorflow(tmp_path):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         model.compile("sgd", "mse")
         x = np.ones((8, 4), "float32")
-        tracker = kl.RankTracker(tensorboard={str(tmp_path)!r})
+        tracker = kl.RankTracker(every=1, tensorboard={str(tmp_path)!r})
         model.fit(x, x[:, :3], verbose=0, callbacks=[tracker])
         print(json.dumps(os.listdir({str(tmp_path)!r})))
     """

@@ -28,7 +28,7 @@ def test_a_search_monitors_ranks(tmp_path, executions):
         project_name="search",
     )
     tracker = RankTracker(
-        measures=["rank", "nuclear_norm"], run_dir=tmp_path / "run"
+        every=1, measures=["rank", "nuclear_norm"], run_dir=tmp_path / "run"
     )
     tuner.search(X, X, epochs=3, verbose=0, callbacks=[tracker])
     (best,) = tuner.get_best_hyperparameters()

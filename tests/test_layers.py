@@ -415,7 +415,7 @@ class TestKerasFeatures:
     def test_tracker_and_report(self):
         model = self.model()
         model.compile(keras.optimizers.SGD(0.1), "mse")
-        tracker = kl.RankTracker()
+        tracker = kl.RankTracker(every=1)
         x = inputs((8, 32), LowRankDense)
         model.fit(x, np.ones((8, 3)), epochs=1, verbose=0, callbacks=[tracker])
         assert tracker.history["rank/hidden/kernel"] == [8, 8]

@@ -38,7 +38,7 @@ def test_ranks_fall_where_layers_have_settled():
     switch = kl.SwitchToLowRank(
         rank={"hidden": 3, "second": 2}, min_delta=10.0, patience=2
     )
-    tracker = kl.RankTracker()
+    tracker = kl.RankTracker(every=1)
     x, y = data()
     history = model.fit(
         x,

@@ -29,7 +29,7 @@ def fit(tracker, **arguments):
 
 
 def test_scalars_are_the_recorded_numbers(tmp_path):
-    tracker = fit(RankTracker(tensorboard=tmp_path))
+    tracker = fit(RankTracker(every=1, tensorboard=tmp_path))
     events = read(tmp_path)
     history = tracker.history
     for tag in ("rank/wide/kernel", "stable_rank/last/kernel", "rank_mean"):
@@ -42,7 +42,7 @@ def test_scalars_are_the_recorded_numbers(tmp_path):
 
 
 def test_spectra_are_histograms(tmp_path):
-    tracker = fit(RankTracker(tensorboard=True, run_dir=tmp_path))
+    tracker = fit(RankTracker(every=1, tensorboard=True, run_dir=tmp_path))
     histogram = read(tmp_path).Histograms("spectrum/wide/kernel")[-1]
     spectrum = tracker.recording.spectra("wide/kernel")[3]
     relative = spectrum.values / spectrum.values[0]
@@ -78,7 +78,7 @@ def test_a_spectrum_that_is_not_finite_is_no_histogram(tmp_path):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.layers.Dense(8, name="wide")])
     model.compile("sgd", "mse")
-    tracker = RankTracker(tensorboard=tmp_path)
+    tracker = RankTracker(every=1, tensorboard=tmp_path)
     with pytest.warns(UserWarning, match="not finite"):
         model.fit(
             X,

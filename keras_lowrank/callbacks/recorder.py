@@ -1,10 +1,13 @@
 """Measuring a model and handing the records over, whoever trains it."""
 
+import dataclasses
 import math
 import pathlib
 import time
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from keras_lowrank import linalg
@@ -44,9 +47,11 @@ class Recorder:
         method: As for `RankTracker`.
         workers: As for `RankTracker`.
         features: As for `RankTracker`.
+        device: As for `RankTracker`.
 
     Attributes:
         recording: The `Recording` so far.
+        background_seconds: Float, what the thread of `measure_later` took.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Recorder:
         method="auto",
         workers=1,
         features=False,
+        device="auto",
     ):
         self.measures = as_measures(measures)
         self.weights = weights
@@ -68,7 +74,9 @@ class Recorder:
         self.method = method
         self.workers = workers
         self.features = features
+        self.device = device
         linalg.check_method(method)
+        linalg.check_route(device)
         if not isinstance(features, bool):
             raise ValueError(
                 "`features` must be True, for every `FeatureRank` layer of "
@@ -91,9 +99,12 @@ class Recorder:
         self.recording = Recording(self.measures)
         self._store: Store | None = None
         self._events: EventWriter | None = None
-        self._matrices = None
+        self._matrices: Any = None
         self._variables: list[int] = []
         self._latest: Measurement | None = None
+        self._flight: _Flight | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self.background_seconds = 0.0
         self._unwritten: list[Measurement] = []
         self._warned: set[str] = set()
 
@@ -102,6 +113,7 @@ class Recorder:
         self.close()
         self._unwritten = []
         self._warned = set()
+        self.background_seconds = 0.0
         if self.run_dir is not None and is_chief():
             self._store = Store(self.run_dir)
 
@@ -134,6 +146,18 @@ class Recorder:
             self._events = EventWriter(directory, first_epoch + known)
         return not known
 
+    def prepare(self, model) -> None:
+        """Find the weight matrices, unless they are those found before.
+
+        `measure` does so too; apart from it, what measuring costs from then
+        on is told apart from what it costs once.
+        """
+        # Layers may be replaced during a `fit`, by `SwitchToLowRank` for one.
+        variables = [id(variable) for variable in model.weights]
+        if self._matrices is None or variables != self._variables:
+            self._matrices = self._find_matrices(model)
+            self._variables = variables
+
     def measure(
         self,
         model,
@@ -160,33 +184,112 @@ class Recorder:
         Returns:
             The `Measurement`.
         """
+        self.collect()
         began = time.perf_counter()
-        # Layers may be replaced during a `fit`, by `SwitchToLowRank` for one.
-        variables = [id(variable) for variable in model.weights]
-        if self._matrices is None or variables != self._variables:
-            self._matrices = self._find_matrices(model)
-            self._variables = variables
-        spectra = self._matrices.spectra(self.method, self.workers)
-        named = zip(
-            (matrix.name for matrix in self._matrices), spectra, strict=True
+        moment = self._moment(
+            model, epoch, logs, batch_size, steps_per_epoch, features
         )
-        records = self._records(named)
+        spectra = self._matrices.spectra(self.method, self.workers, self.device)
+        named = zip(self._matrices.names, spectra, strict=True)
+        moment = dataclasses.replace(moment, records=self._records(named))
+        return self._hand_over(moment, time.perf_counter() - began, keep)
+
+    def measure_later(
+        self,
+        model,
+        epoch,
+        logs=None,
+        batch_size=None,
+        steps_per_epoch=None,
+        keep=True,
+        features=None,
+    ) -> None:
+        """Copy a model's matrices now, and compute in a thread of its own.
+
+        One measurement at a time is on its way: one that still is will be
+        waited for first. `collect` hands it over, and `close` does.
+
+        Args:
+            model: As for `measure`, as are all others.
+            epoch: Int.
+            logs: Dict.
+            batch_size: Int or `None`.
+            steps_per_epoch: Int or `None`.
+            keep: Boolean.
+            features: Dict or `None`.
+        """
+        self.collect()
+        began = time.perf_counter()
+        moment = self._moment(
+            model, epoch, logs, batch_size, steps_per_epoch, features
+        )
+        names, copies = self._matrices.names, self._matrices.snapshot()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "keras_lowrank")
+        future = self._thread.submit(
+            _timed_spectra, copies, self.method, self.workers
+        )
+        seconds = time.perf_counter() - began
+        self._flight = _Flight(moment, names, seconds, keep, future)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was measured, or is being so."""
+        latest = self._latest or self._flight
+        return latest is not None or bool(len(self.recording))
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a measurement of `measure_later` is still being computed."""
+        return self._flight is not None and not self._flight.future.done()
+
+    def collect(self, wait: bool = True) -> None:
+        """Hand over what `measure_later` began, if anything.
+
+        Args:
+            wait: Boolean, whether to wait for it, or to leave it if it is
+                still being computed.
+
+        Raises:
+            Exception: what went wrong in the thread.
+        """
+        flight = self._flight
+        if flight is None or (self.in_flight and not wait):
+            return
+        self._flight = None
+        spectra, seconds = flight.future.result()
+        self.background_seconds += seconds
+        named = zip(flight.names, spectra, strict=True)
+        moment = dataclasses.replace(
+            flight.moment, records=self._records(named)
+        )
+        self._hand_over(moment, flight.seconds + seconds, flight.keep)
+
+    def _moment(
+        self, model, epoch, logs, batch_size, steps_per_epoch, features
+    ) -> Measurement:
+        """All of a measurement but the records of the weights."""
+        self.prepare(model)
         if not self.features:
             features = {}
         elif features is None:
             features = feature_spectra(model)
-        measurement = Measurement(
+        return Measurement(
             epoch=epoch,
             step=updates(model),
-            records=records,
+            records=(),
             logs=self._numbers(logs or {}),
             learning_rate=learning_rate(model),
             batch_size=batch_size,
             steps_per_epoch=steps_per_epoch,
-            seconds=time.perf_counter() - began,
             time=time.time(),
             features=self._records(features.items()),
         )
+
+    def _hand_over(
+        self, measurement: Measurement, seconds: float, keep: bool
+    ) -> Measurement:
+        measurement = dataclasses.replace(measurement, seconds=seconds)
         self._latest = measurement
         if not keep:
             return measurement
@@ -237,11 +340,16 @@ class Recorder:
 
     def close(self) -> None:
         """Close what is open; an interrupted `fit` leaves it to the next."""
-        for sink in (self._store, self._events):
-            if sink is not None:
-                sink.close()
-        self._store = self._events = None
-        self._matrices = None
+        try:
+            self.collect()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            for sink in (self._store, self._events):
+                if sink is not None:
+                    sink.close()
+            self._store = self._events = self._thread = None
+            self._matrices = None
 
     def _records(self, named: Iterable[tuple[str, Spectrum]]):
         return tuple(
@@ -327,4 +435,23 @@ class Recorder:
     def __getstate__(self) -> dict[str, Any]:
         # Deep-copied by KerasTuner and pickled by others: settings and
         # records travel, open files and the model being trained do not.
-        return self.__dict__ | dict(_store=None, _events=None, _matrices=None)
+        # A copy has no part in a measurement that is on its way.
+        closed = ("_store", "_events", "_matrices", "_thread", "_flight")
+        return self.__dict__ | dict.fromkeys(closed)
+
+
+@dataclasses.dataclass
+class _Flight:
+    """A measurement whose spectra are being computed."""
+
+    moment: Measurement
+    names: list[str]
+    seconds: float
+    keep: bool
+    future: Future
+
+
+def _timed_spectra(copies, method, workers):
+    began = time.perf_counter()
+    spectra = list(linalg.spectra(copies, method, workers))
+    return spectra, time.perf_counter() - began

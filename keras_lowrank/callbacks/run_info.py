@@ -10,7 +10,9 @@ from keras_lowrank.processes import process_count
 from keras_lowrank.version import __version__
 
 
-def run_info(model, recorder, every, fit=None) -> dict[str, Any]:
+def run_info(
+    model, recorder, every, fit=None, max_overhead=None
+) -> dict[str, Any]:
     """Settings and versions of a training that is recorded.
 
     Args:
@@ -18,6 +20,7 @@ def run_info(model, recorder, every, fit=None) -> dict[str, Any]:
         recorder: `Recorder` that measures it.
         every: When it does.
         fit: Dict of what `fit` was told.
+        max_overhead: Float, the share of its time that measuring may take.
     """
     return {
         "model": model.name,
@@ -27,6 +30,7 @@ def run_info(model, recorder, every, fit=None) -> dict[str, Any]:
         "weights": recorder.weights,
         "views": recorder.views,
         "every": every,
+        "max_overhead": max_overhead,
         "versions": {
             "keras_lowrank": __version__,
             "keras": keras.__version__,

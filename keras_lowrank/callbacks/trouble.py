@@ -35,6 +35,29 @@ def consumers_listed_before(tracker, callbacks, keys) -> Iterator[Trouble]:
             )
 
 
+def consumers_of_old_values(callbacks, keys, share) -> Iterator[Trouble]:
+    """Callbacks that decide by keys of `logs` which are not always new.
+
+    Args:
+        callbacks: List of the callbacks of the `fit`.
+        keys: Set of strings.
+        share: Float, the `max_overhead` that keeps them from being new.
+
+    Yields:
+        A `Trouble` per callback.
+    """
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if monitor in keys:
+            yield (
+                f"old values {id(callback)}",
+                f"{type(callback).__name__} monitors '{monitor}', and "
+                f"RankTracker leaves out epochs to stay within "
+                f"max_overhead={share:g}: in these it repeats the last value, "
+                "which counts as no improvement. Give RankTracker `every=1`.",
+            )
+
+
 def sick_weights(
     measurement: Measurement, start: Measurement
 ) -> Iterator[Trouble]:
