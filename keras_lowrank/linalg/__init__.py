@@ -6,6 +6,8 @@ on the device that trains, so the same weights give the same spectrum
 everywhere.
 """
 
+from keras_lowrank.linalg.certified import CertifiedSpectrum
+from keras_lowrank.linalg.certified import certified
 from keras_lowrank.linalg.device import device_spectra
 from keras_lowrank.linalg.device import device_tensor
 from keras_lowrank.linalg.device import on_accelerator
