@@ -53,7 +53,7 @@ def make_model(coupling):
 
 def make_callbacks(**options):
     return [
-        kl.RankTracker(features=True, **options),
+        kl.RankTracker(features=True, **({"every": 1} | options)),
         kl.TheoryTracker(tolerance=0.5),
         kl.WeightDecayScheduler(lambda epoch, rate: 4.0 + epoch / 2),
     ]

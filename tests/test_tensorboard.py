@@ -59,7 +59,7 @@ def test_spectra_are_histograms(tmp_path):
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_resumed_fit_hides_what_it_trains_again(tmp_path, stored):
-    settings = {"tensorboard": tmp_path / "events"}
+    settings = {"every": 1, "tensorboard": tmp_path / "events"}
     if stored:
         settings["run_dir"] = tmp_path / "run"
     fit(RankTracker(**settings), epochs=5)
