@@ -5,6 +5,7 @@ another; `tests/test_benchmarks.py` holds them to the networks themselves.
 """
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -25,7 +26,7 @@ class Kernel:
 def mlp(inputs: int = 3072, depth: int = 10, width: int = 100, classes=10):
     """MLP-BN-`depth`-`width`, by default on CIFAR-10."""
     sizes = [inputs, *[width] * depth]
-    hidden = zip(sizes, sizes[1:], strict=False)
+    hidden = itertools.pairwise(sizes)
     return [
         *(Kernel(f"hidden_{i}", shape) for i, shape in enumerate(hidden)),
         Kernel("classifier", (width, classes)),
