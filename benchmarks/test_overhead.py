@@ -59,6 +59,7 @@ def share_row(found: dict) -> dict:
         "default": default["overhead"],
         "every": every.get("overhead"),
         "full": found["full"],
+        "first": found["first"],
     }
     if not found["full"]:
         steps = -(-fits.CIFAR10_IMAGES // 32)
@@ -94,6 +95,7 @@ def test_rank_tracker(keep, targets, request):
         Column("one_ms", "ms each", TIMES),
         Column("default", "share of fit, default", percent),
         Column("every", "share, every=1", percent),
+        Column("first", "first fit, s", TIMES),
         Column("full_epoch", "full epoch, s", TIMES),
         Column("of_full", "share of full epochs", percent),
     ]
@@ -101,6 +103,8 @@ def test_rank_tracker(keep, targets, request):
         "Share: `tracker.overhead`, seconds in the hooks of the tracker over "
         "those of a `fit` that is compiled already, the first measurement and "
         "the last included; threads as a user finds them.",
+        "First fit: seconds of the tracker in the first fit of a process, of "
+        "two measurements and whatever is loaded once.",
         "Where epochs are of a part of the images, the seconds of a full one "
         "are those of its 1563 steps at the rate of the part, and the share "
         "is that of one measurement in each. `ARGS=--full-epochs` trains them.",
