@@ -5,6 +5,7 @@ BACKEND ?= jax
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 
 .PHONY: demo test lint bench clean
 
@@ -20,10 +21,17 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
-bench: $(READY)
+# All benchmarks or one file, with options of pytest: `make bench
+# FILE=benchmarks/test_growth.py ARGS=-x`. Tables go to `benchmarks/results`.
+FILE ?= benchmarks
+bench: $(BENCH_READY)
 	KERAS_BACKEND=$(BACKEND) \
 	XLA_FLAGS=--xla_force_host_platform_device_count=$$(nproc) \
-	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-columns=median,min,rounds
+	$(BIN)/python -m pytest $(FILE) --benchmark-group-by=group --benchmark-columns=median,min,rounds $(ARGS)
+
+$(BENCH_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch $@
 
 # One environment serves everything: all three backends, on the CPU. Torch is
 # pinned first, by itself, so that no resolver chooses a build with CUDA.

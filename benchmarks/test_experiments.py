@@ -1,21 +1,18 @@
-"""What many runs cost together, and what the norms of each step cost.
+"""What many runs cost together.
 
 `make bench` runs this on JAX, with one device of XLA for each core, as the
 command `keras-lowrank run` has it. Times are those of epochs after the first,
 which compiles; either side of a ratio is measured in turn, in one process.
 """
 
-import concurrent.futures
 import os
 import statistics
-import threading
 import time
 
 import keras
 import numpy as np
 import pytest
 
-from keras_lowrank import TheoryTracker
 from keras_lowrank.experiments import Batches
 from keras_lowrank.experiments import ExperimentSpec
 from keras_lowrank.experiments import sweep
@@ -26,7 +23,6 @@ from keras_lowrank.experiments.training import build_model
 from keras_lowrank.experiments.training import get_state
 
 STEPS = 200
-PAIRS = 40
 BATCH = 32
 # Multiplications and additions of a step of MLP-BN-10-100 on CIFAR-10: forward,
 # and twice that backward, but for the gradient of the input.
@@ -128,62 +124,3 @@ def test_many_runs_in_one_program(data, capsys):
             f"arithmetic alone {1e3 * floor:.2f} ms"
         )
     assert statistics.median(ratios) > 1.5
-
-
-class Turns(keras.callbacks.Callback):
-    """One epoch of a `fit`, then one of another, in two threads.
-
-    Keeps the seconds of every epoch, of the clock and of all processors. Last
-    of the callbacks, so that what the others do is in them.
-    """
-
-    def __init__(self, mine, other):
-        super().__init__()
-        self.mine, self.other = mine, other
-        self.wall, self.processor = [], []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.mine.acquire()
-        self.began = time.perf_counter(), time.process_time()
-
-    def on_epoch_end(self, epoch, logs=None):
-        wall, processor = self.began
-        self.wall.append(time.perf_counter() - wall)
-        self.processor.append(time.process_time() - processor)
-        self.other.release()
-
-
-def test_theory_tracker(data, capsys):
-    """Norms of the last steps cost nothing that is seen in an epoch."""
-    first, second = threading.Semaphore(1), threading.Semaphore(0)
-    plain, watched = Turns(first, second), Turns(second, first)
-
-    def train(callbacks):
-        batches = Batches(data.x_train, data.y_train, BATCH)
-        model = build_model(SPEC, data)
-        batches.fit(model, callbacks, epochs=PAIRS + 1, verbose=0)
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for done in [
-            pool.submit(train, [plain]),
-            pool.submit(train, [TheoryTracker(0.3), watched]),
-        ]:
-            done.result()
-    told = []
-    for name in ("processor", "wall"):
-        # The first epoch compiles.
-        pairs = zip(
-            getattr(watched, name)[1:], getattr(plain, name)[1:], strict=True
-        )
-        ratios = sorted(a / b for a, b in pairs)
-        told.append(
-            f"{name} {100 * (statistics.median(ratios) - 1):+.1f} % (half of "
-            f"the pairs from {100 * (ratios[PAIRS // 4] - 1):+.1f} to "
-            f"{100 * (ratios[-PAIRS // 4] - 1):+.1f})"
-        )
-    with capsys.disabled():
-        print(
-            f"\nTheoryTracker on {keras.backend.backend()}, {PAIRS} pairs of "
-            f"epochs of {STEPS} steps: {', '.join(told)}"
-        )
-    assert statistics.median(ratios) < 1.1  # noise is of that order
