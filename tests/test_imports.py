@@ -19,6 +19,7 @@ PACKAGE = pathlib.Path(keras_lowrank.__file__).parent
 FLOORS = {
     "version": 1,
     "tables": 1,
+    "names": 1,
     "spectrum": 1,
     "matricize": 1,
     "roles": 1,
