@@ -88,8 +88,22 @@ def open_checkpoint(path) -> Checkpoint:
     if kind == "npy":
         return open_npy(path)
     if kind == "index":
-        return open_index(path, open_checkpoint)
+        return open_index(path, _open_shard)
     return open_safetensors(path)
+
+
+def _open_shard(path) -> Checkpoint:
+    source = Source(path)
+    try:
+        begins = source.at(0, min(64, source.size)).lstrip()
+    finally:
+        source.close()
+    if begins.startswith(b"{"):
+        raise CheckpointError(
+            f"The index names '{printable(path.name)}' as a shard, which is "
+            "an index too, maybe the same. Expected a file of weights."
+        )
+    return open_checkpoint(path)
 
 
 def _kind_of_archive(archive: Archive) -> str:

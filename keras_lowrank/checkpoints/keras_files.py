@@ -12,12 +12,14 @@ from keras_lowrank.checkpoints.description import parse_json
 from keras_lowrank.checkpoints.hdf5 import kind_of
 from keras_lowrank.checkpoints.hdf5 import open_hdf5
 from keras_lowrank.checkpoints.hdf5 import reader
+from keras_lowrank.checkpoints.keras_layers import REFERRED
 from keras_lowrank.checkpoints.keras_layers import class_inside
 from keras_lowrank.checkpoints.keras_layers import class_of_name
 from keras_lowrank.checkpoints.keras_layers import place_of_name
 from keras_lowrank.checkpoints.keras_layers import quantization
 from keras_lowrank.checkpoints.keras_layers import settings
 from keras_lowrank.checkpoints.keras_layers import variable_names
+from keras_lowrank.checkpoints.keras_tree import LISTS
 from keras_lowrank.checkpoints.keras_tree import Node
 from keras_lowrank.checkpoints.keras_tree import add_file
 from keras_lowrank.checkpoints.source import Source
@@ -155,6 +157,8 @@ def _tensors(layer: _Layer, prefix, around) -> Iterator[StoredTensor]:
         layer.class_name if layer.keras else None, layer.config, len(keys)
     )
     for key, name in zip(keys, names, strict=True):
+        if (layer.class_name, name) in REFERRED:
+            continue
         dataset = layer.node.variables[key]
         yield _stored(
             dataset,
@@ -202,17 +206,20 @@ def _decided(chain, name, shape):
 
 
 def _children(layer: _Layer) -> Iterator[_Layer]:
-    lists: list[tuple[str, Node]] = []
-    single: list[tuple[str, Node]] = []
+    held: list[_Layer] = []
     for key, node in layer.node.children.items():
         if key in STATES:
             continue
-        (lists if node.is_list(key) else single).append((key, node))
-    for key, node in lists:
-        yield from _members(node, _list_of(layer.config.get(key)))
-    found = [_held(layer, key, node) for key, node in single]
+        if not node.is_list(key):
+            held.append(_held(layer, key, node))
+            continue
+        members = _members(node, _list_of(layer.config.get(key)))
+        if key in LISTS:  # in an order of their own, and before the others
+            yield from members
+        else:
+            held += members
     # Attributes are in the order of the alphabet: names say who came first.
-    yield from sorted(found, key=lambda child: place_of_name(child.name))
+    yield from sorted(held, key=lambda child: place_of_name(child.name))
 
 
 def _members(node: Node, configs) -> Iterator[_Layer]:

@@ -38,9 +38,12 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "GroupNormalization": _GAINS,
     "RMSNormalization": ("scale",),
     "Normalization": ("mean", "variance", "count"),
-    "SpectralNormalization": ("vector_u",),
+    "SpectralNormalization": ("kernel", "vector_u"),
     "PReLU": ("alpha",),
 }
+
+# What a layer saves besides the one that it wraps, and which is the same.
+REFERRED = (("SpectralNormalization", "kernel"),)
 
 # Layers that hold others, which the names of classes are needed for as well.
 HOLDERS = (
@@ -50,7 +53,7 @@ HOLDERS = (
     "Bidirectional",
     "TimeDistributed",
     "MultiHeadAttention",
-    "GroupQueryAttention",
+    "GroupedQueryAttention",
     "RNN",
     "StackedRNNCells",
     "LSTM",
@@ -69,6 +72,7 @@ _BY_STEM = {snake_case(name): name for name in (*VARIABLES, *HOLDERS)}
 # What a layer makes for itself, and its config does not tell of.
 _CELLS = {"LSTM": "LSTMCell", "GRU": "GRUCell", "SimpleRNN": "SimpleRNNCell"}
 _CELLS |= {f"ConvLSTM{n}D": "ConvLSTMCell" for n in (1, 2, 3)}
+_ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
 _PROJECTIONS = ("query", "key", "value")
 
 
@@ -109,7 +113,7 @@ def class_inside(holder: str | None, key: str, name: str, ndim: int):
     """
     if key == "cell" and holder in _CELLS:
         return _CELLS[holder], {}
-    if holder in ("MultiHeadAttention", "GroupQueryAttention"):
+    if holder in _ATTENTION:
         # One axis of features, which heads share out; and back.
         if name in _PROJECTIONS and ndim == 3:
             return "EinsumDense", {"equation": "abc,cde->abde"}

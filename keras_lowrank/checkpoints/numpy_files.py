@@ -3,6 +3,7 @@
 import functools
 import io
 import math
+import tokenize
 
 import numpy as np
 
@@ -92,7 +93,13 @@ class _Layout:
             shape, self.fortran, self.kind = read_header(
                 file, max_header_size=MAX_HEADER
             )
-        except (ValueError, SyntaxError, TypeError, RecursionError) as error:
+        except (
+            ValueError,
+            SyntaxError,
+            TypeError,
+            RecursionError,
+            tokenize.TokenError,
+        ) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise _bad(name, printable(str(error))[:200]) from error
