@@ -15,6 +15,7 @@ from keras_lowrank.checkpoints.stored import Checkpoint
 from keras_lowrank.checkpoints.stored import CheckpointError
 from keras_lowrank.checkpoints.stored import StoredTensor
 from keras_lowrank.checkpoints.stored import printable
+from keras_lowrank.linalg import Product
 from keras_lowrank.linalg import check_method
 from keras_lowrank.linalg import spectra
 from keras_lowrank.matricize import Matricization
@@ -54,8 +55,8 @@ def inspect_file(
     what is held is the largest `jobs + 1` matrices. Nothing in the file is
     executed, and neither Keras nor a backend is used. Of a `.keras` file the
     config is read besides, so that kernels and names are those of
-    `rank_report`; layers of your own, quantized and low-rank ones are measured
-    as `rank_report` does only in a model that was loaded.
+    `rank_report`; layers of your own, quantized ones and convolutions of low
+    rank are measured as they are applied only in a model that was loaded.
 
     Args:
         path: String or path of a `.keras`, `.weights.h5`, `.safetensors`,
@@ -169,7 +170,9 @@ class _Plan:
                 name = part_name(tensor.name, how, part)
                 row = _common(index, tensor, name)
                 shape = how.matrix_shape(tensor.shape, part)
-                self.rows.append(row | {"matrix_shape": shape, "note": ""})
+                self.rows.append(
+                    row | {"matrix_shape": shape, "note": tensor.note}
+                )
         self.notes = list(file.notes)
         if guessed:
             what = FLATTENED[layout]
@@ -222,19 +225,22 @@ class _Plan:
                 }
         self.matrices = kept
 
-    def arrays(self) -> Iterator[np.ndarray]:
+    def arrays(self) -> Iterator[np.ndarray | Product]:
         """The matrices, each read when it is asked for."""
-        tensor, value = None, None
+        tensor: StoredTensor | None = None
+        value: np.ndarray | Product | None = None
         for matrix in self.matrices:
-            # The parts of one tensor follow each other and share one copy.
+            # The parts of one tensor follow each other and share one copy,
+            # which goes before the next one is read.
             if matrix.tensor is not tensor:
                 tensor, value = matrix.tensor, None
                 value = _read(matrix.tensor)
-            view = matrix.how.matrix(value, matrix.part)
-            if matrix is self.matrices[-1] or matrix.part is None:
-                value, tensor = None, None
-            yield view
-            del view
+            if isinstance(value, Product):
+                yield value
+            else:
+                yield matrix.how.matrix(value, matrix.part)
+            if matrix.part is None:
+                tensor, value = None, None
 
     def title(self, name: str) -> str:
         """The line above the report."""
@@ -272,7 +278,7 @@ def _how(tensor: StoredTensor, layout: str) -> Matricization | Skip:
     return Matricization(rows=axes[:-1], columns=axes[-1:])
 
 
-def _read(tensor: StoredTensor) -> np.ndarray:
+def _read(tensor: StoredTensor) -> np.ndarray | Product:
     try:
         return tensor.read()
     except MemoryError as error:

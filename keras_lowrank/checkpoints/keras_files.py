@@ -22,6 +22,10 @@ from keras_lowrank.checkpoints.keras_layers import variable_names
 from keras_lowrank.checkpoints.keras_tree import LISTS
 from keras_lowrank.checkpoints.keras_tree import Node
 from keras_lowrank.checkpoints.keras_tree import add_file
+from keras_lowrank.checkpoints.low_rank import KERNELS
+from keras_lowrank.checkpoints.low_rank import NOT_READ
+from keras_lowrank.checkpoints.low_rank import is_low_rank
+from keras_lowrank.checkpoints.low_rank import product_tensor
 from keras_lowrank.checkpoints.source import Source
 from keras_lowrank.checkpoints.stored import Checkpoint
 from keras_lowrank.checkpoints.stored import CheckpointError
@@ -124,6 +128,7 @@ class _Layer:
     class_name: str | None
     config: Mapping[str, Any]
     keras: bool  # whether the class is one of Keras
+    low_rank: bool = False  # whether it is one of our own low-rank layers
 
     @property
     def rule(self):
@@ -172,8 +177,23 @@ def _tensors(layer: _Layer, prefix, around) -> Iterator[StoredTensor]:
         yield _stored(dataset, path, path, None, None)
     children = list(_children(layer))
     labels = sibling_names((c.name, c.class_name or "?") for c in children)
+    made = None
+    if layer.low_rank:
+        made = product_tensor(layer.node, layer.class_name, prefix)
+    if made is not None:
+        yield made
     for child, label in zip(children, labels, strict=True):
-        yield from _tensors(child, f"{prefix}{label}/", chain)
+        for tensor in _tensors(child, f"{prefix}{label}/", chain):
+            if not layer.low_rank or not tensor.path.endswith("/vars/0"):
+                yield tensor
+            elif made is None:
+                yield dataclasses.replace(tensor, how=NOT_READ)
+            elif tensor.path != made.path:  # the first one stands for both
+                why = Skip(
+                    f"factor of `{KERNELS[layer.class_name or '']}`, "
+                    "measured as a product"
+                )
+                yield dataclasses.replace(tensor, how=why)
 
 
 def _stored(dataset, name, path, how, layer) -> StoredTensor:
@@ -274,6 +294,7 @@ def _described(node: Node, name: str, config) -> _Layer:
         _class_name(config),
         inner if isinstance(inner, Mapping) else {},
         of_keras and not config.get("registered_name"),
+        is_low_rank(config),
     )
 
 

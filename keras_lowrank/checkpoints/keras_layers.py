@@ -113,6 +113,10 @@ def class_inside(holder: str | None, key: str, name: str, ndim: int):
     """
     if key == "cell" and holder in _CELLS:
         return _CELLS[holder], {}
+    if holder in ("LowRankDense", "LowRankEmbedding") and ndim == 2:
+        # The left factor of an embedding is one, too.
+        first = holder == "LowRankEmbedding" and key == "reduce"
+        return ("Embedding" if first else "Dense"), {}
     if holder in _ATTENTION:
         # One axis of features, which heads share out; and back.
         if name in _PROJECTIONS and ndim == 3:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_lowrank.linalg import Product
 from keras_lowrank.matricize import Matricization
 from keras_lowrank.matricize import Skip
 
@@ -27,20 +28,23 @@ class StoredTensor:
         name: String, unique in the file.
         shape: Tuple of ints.
         dtype: String, as the file has it.
-        read: Function without arguments that gives a NumPy array of `shape`.
+        read: Function without arguments that gives a NumPy array of `shape`,
+            or the `linalg.Product` that makes one.
         how: `Matricization` or `Skip` where the file says what the tensor is
             to its layer, `None` where the layout of the file decides.
         layer: String, the class of the layer, or `None`.
         path: String, where in the file the tensor is; `name` by default.
+        note: String that says how the matrix differs from what is stored.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    read: Callable[[], np.ndarray] = dataclasses.field(repr=False)
+    read: Callable[[], np.ndarray | Product] = dataclasses.field(repr=False)
     how: Matricization | Skip | None = None
     layer: str | None = None
     path: str = ""
+    note: str = ""
 
 
 @dataclasses.dataclass(eq=False)
