@@ -18,7 +18,13 @@ def main() -> int:
     """Run the command line of `sys.argv`, and give its exit status."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--backend")
+    parser.add_argument("--load", action="store_true")
     known, _ = parser.parse_known_args()
+    if sys.argv[1:2] == ["inspect"] and not (known.load or known.backend):
+        without_keras()
+        from keras_lowrank.cli import main as inspect
+
+        return inspect()
     try:
         choose_backend(known.backend)
     except ValueError as error:
@@ -42,6 +48,19 @@ def main() -> int:
     from keras_lowrank.cli import main as run
 
     return run()
+
+
+def without_keras() -> None:
+    """Let rooms of the package be imported that need no Keras.
+
+    The package itself is entered without being run, since it imports all of
+    its rooms, and Keras with them. For a process that only inspects a file.
+    """
+    spec = importlib.util.find_spec("keras_lowrank")
+    if spec is None:
+        raise ImportError("`keras_lowrank` is not installed beside its command")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["keras_lowrank"] = package
 
 
 def choose_backend(name: str | None) -> None:

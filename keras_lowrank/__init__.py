@@ -8,6 +8,7 @@ from keras_lowrank.callbacks import SwitchToLowRank
 from keras_lowrank.callbacks import TheoryTracker
 from keras_lowrank.callbacks import log_spaced
 from keras_lowrank.channels import dead_channels
+from keras_lowrank.checkpoints import inspect_file
 from keras_lowrank.compress import CompressionPlan
 from keras_lowrank.compress import Verification
 from keras_lowrank.compress import compress

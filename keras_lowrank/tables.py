@@ -1,5 +1,6 @@
 """Tables like `model.summary()`: printed, framed, as JSON, HTML, Markdown."""
 
+import csv
 import dataclasses
 import html
 import io
@@ -169,6 +170,32 @@ class Table:
         for note in self.notes:
             text += [_markdown(note), ""]
         return "\n".join(text)
+
+    def to_csv(self) -> str:
+        """The rows as CSV: every entry, as `to_dict` has it, and no notes."""
+        rows = self.to_dict()["rows"]
+        keys = list({key: None for row in rows for key in row})
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, keys, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {
+                    key: " x ".join(map(str, value))
+                    if isinstance(value, list)
+                    else value
+                    for key, value in row.items()
+                }
+            )
+        return buffer.getvalue()
+
+    def to_html(self) -> str:
+        """The table as a page by itself."""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f"<title>{html.escape(self.title)}</title></head>\n"
+            f"<body>{self._repr_html_()}</body></html>"
+        )
 
     def to_frame(self):
         """The rows as a `pandas.DataFrame`. Needs pandas."""

@@ -40,8 +40,17 @@ class TestInspect:
         report = json.loads(capsys.readouterr().out)
         assert len(report["rows"]) == 4
 
+    def test_loaded_by_keras(self, saved_model, capsys):
+        assert main(["inspect", saved_model, "--csv"]) == 0
+        read = capsys.readouterr().out
+        assert main(["inspect", saved_model, "--csv", "--load"]) == 0
+        loaded = capsys.readouterr().out
+        assert [line.split(",")[1] for line in loaded.splitlines()] == [
+            line.split(",")[1] for line in read.splitlines()
+        ]
+
     def test_no_such_file(self, capsys, tmp_path):
-        assert main(["inspect", str(tmp_path / "none.keras")]) == 1
+        assert main(["inspect", str(tmp_path / "none.keras")]) == 2
         error = capsys.readouterr().err
         assert error.startswith("keras-lowrank: ") and "none.keras" in error
 

@@ -19,6 +19,7 @@ PACKAGE = pathlib.Path(keras_lowrank.__file__).parent
 FLOORS = {
     "version": 1,
     "tables": 1,
+    "names": 1,
     "spectrum": 1,
     "matricize": 1,
     "roles": 1,
@@ -40,6 +41,7 @@ FLOORS = {
     "report": 5,
     "compress": 5,
     "callbacks": 6,
+    "checkpoints": 6,
     "experiments": 7,
     "search": 8,
     "cli": 9,
@@ -58,8 +60,8 @@ PUBLIC = """
     compression_plan condition_number convert_weight_decay dead_channels
     decay_clock distance_to_rank effective_rank energy_rank epsilon_rank
     explain_weight_decay frobenius_norm gradient_spectra initial_baseline
-    initial_spectra log_det log_spaced marchenko_pastur_count nuclear_norm
-    numerical_rank open_run participation_ratio rank_report
+    initial_spectra inspect_file log_det log_spaced marchenko_pastur_count
+    nuclear_norm numerical_rank open_run participation_ratio rank_report
     register_factored register_matricization register_uses schatten_norm
     spectral_gap spectral_norm stable_rank switch_to_low_rank
     weight_matrices weight_uses

@@ -19,9 +19,9 @@ from keras_lowrank.matricize import Matricization
 from keras_lowrank.matricize import Skip
 from keras_lowrank.matricize import register_matricization
 from keras_lowrank.matricize import registry
+from keras_lowrank.names import sibling_names
 from keras_lowrank.weights import weight_matrices
 from keras_lowrank.weights.naming import locate_variables
-from keras_lowrank.weights.naming import sibling_names
 
 layers = keras.layers
 BACKEND = keras.backend.backend()

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
 from keras_lowrank.matricize.matricization import Matricization
 
 
@@ -82,6 +80,8 @@ def register_factored(
     >>> factored_by([layer], layer.up)[1].name
     'kernel'
     """
+    import keras
+
     if not layer_classes or not all(
         isinstance(layer_class, type)
         and issubclass(layer_class, keras.layers.Layer)

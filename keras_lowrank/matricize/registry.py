@@ -1,9 +1,8 @@
 """One rule per layer class, Keras' own and yours."""
 
+import types
 from collections.abc import Callable
 from typing import Any
-
-import keras
 
 from keras_lowrank.matricize.matricization import Matricization
 from keras_lowrank.matricize.matricization import Skip
@@ -11,6 +10,9 @@ from keras_lowrank.matricize.matricization import Skip
 Rule = Callable[[Any, Any], "Matricization | Skip | None"]
 
 _RULES: dict[type, tuple[Rule, bool]] = {}
+
+# Keras' own layers go by name, since a file is read without importing Keras.
+_KERAS_RULES: dict[str, tuple[Rule, bool]] = {}
 
 NORMALIZATION_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -58,6 +60,8 @@ def register_matricization(
     >>> matricize([layer], layer.kernel).rows
     (0, 1)
     """
+    import keras
+
     for layer_class in layer_classes:
         if not isinstance(layer_class, type) or not issubclass(
             layer_class, keras.layers.Layer
@@ -77,6 +81,26 @@ def register_matricization(
     def register(rule: Rule) -> Rule:
         for layer_class in layer_classes:
             _RULES[layer_class] = (rule, inner)
+        return rule
+
+    return register
+
+
+def of_keras(*class_names: str, inner: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for layers of Keras itself, by the names of classes.
+
+    Args:
+        *class_names: Strings, such as `"Conv2D"`.
+        inner: Boolean, as for `register_matricization`.
+
+    Returns:
+        A decorator for a rule. It may ask a layer only for what its config
+        says, and a variable for `name` and `shape`.
+    """
+
+    def register(rule: Rule) -> Rule:
+        for name in class_names:
+            _KERAS_RULES[name] = (rule, inner)
         return rule
 
     return register
@@ -142,7 +166,59 @@ def _rule_of(layer_class: type) -> tuple[Rule | None, bool, type]:
     for parent in layer_class.__mro__:
         if parent in _RULES:
             return (*_RULES[parent], parent)
+        of_keras_itself = parent.__module__.startswith("keras.")
+        if of_keras_itself and parent.__name__ in _KERAS_RULES:
+            return (*_KERAS_RULES[parent.__name__], parent)
     return None, False, layer_class
+
+
+def matricize_stored(layers, name: str, shape) -> Matricization | Skip:
+    """How a variable in a file becomes a matrix, or why it does not.
+
+    Args:
+        layers: Sequence of pairs, the class name of a layer of Keras (or
+            `None` for one that is not known) and an object with what its
+            config says as attributes; the owner of the variable first.
+        name: String, what the layer calls the variable.
+        shape: Tuple of ints.
+
+    Returns:
+        A `Matricization` or a `Skip`, as `matricize` gives for the layers.
+
+    Raises:
+        ValueError: when a config does not fit the shape.
+
+    Example:
+
+    >>> from types import SimpleNamespace
+    >>> layer = ("Conv1D", SimpleNamespace(groups=1))
+    >>> matricize_stored([layer], "kernel", (3, 4, 8)).columns
+    (-1,)
+    """
+    if 0 in shape:
+        return Skip("empty: no entries")
+    variable = types.SimpleNamespace(name=name, shape=shape)
+    for position, (class_name, layer) in enumerate(layers):
+        rule, inner = _KERAS_RULES.get(class_name, (None, False))
+        if rule is None or (position > 0 and not inner):
+            continue
+        try:
+            answer = rule(layer, variable)
+            if isinstance(answer, Matricization):
+                answer.check(shape)
+        except (
+            ArithmeticError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ValueError(
+                f"the config of a `{class_name}` does not fit its `{name}` of "
+                f"shape {tuple(shape)}: {error}"
+            ) from error
+        if answer is not None:
+            return answer
+    return _without_rule(name, tuple(shape))
 
 
 def _without_rule(name: str, shape: tuple[int, ...]) -> Matricization | Skip:

@@ -1,16 +1,14 @@
 """The rules of Keras' own layers."""
 
-from keras import layers
-
 from keras_lowrank.matricize.matricization import Matricization
 from keras_lowrank.matricize.matricization import Skip
-from keras_lowrank.matricize.registry import register_matricization
+from keras_lowrank.matricize.registry import of_keras
 
 LSTM_GATES = ("i", "f", "c", "o")
 GRU_GATES = ("z", "r", "h")
 
 
-@register_matricization(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+@of_keras("Conv1D", "Conv2D", "Conv3D")
 def convolution(layer, variable):
     """Kernel (*window, input, output) as (window * input, output)."""
     if variable.name != "kernel":
@@ -28,9 +26,7 @@ def convolution(layer, variable):
     )
 
 
-@register_matricization(
-    layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose
-)
+@of_keras("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def transposed_convolution(layer, variable):
     """Kernel (*window, output, input) as (window * output, input)."""
     if variable.name != "kernel":
@@ -39,13 +35,13 @@ def transposed_convolution(layer, variable):
     return Matricization(rows=rows, columns=(-1,))
 
 
-@register_matricization(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+@of_keras("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise_convolution(layer, variable):
     """Kernel (*window, channels, multiplier), one matrix per channel."""
     return _depthwise(variable) if variable.name == "kernel" else None
 
 
-@register_matricization(layers.SeparableConv1D, layers.SeparableConv2D)
+@of_keras("SeparableConv1D", "SeparableConv2D")
 def separable_convolution(layer, variable):
     """A depthwise kernel and a pointwise one, which is a convolution's."""
     if variable.name == "depthwise_kernel":
@@ -63,7 +59,7 @@ def _depthwise(variable):
     )
 
 
-@register_matricization(layers.EinsumDense)
+@of_keras("EinsumDense")
 def einsum_dense(layer, variable):
     """Contracted axes are rows, new ones columns, kept ones blocks."""
     if variable.name != "kernel":
@@ -121,22 +117,20 @@ def einsum_axes(equation: str):
     return rows, columns, blocks
 
 
-@register_matricization(layers.LSTMCell)
+@of_keras("LSTMCell")
 def lstm_cell(layer, variable):
     """Kernels (input, 4 * units), gate after gate."""
     return _gated(variable, LSTM_GATES)
 
 
-@register_matricization(layers.GRUCell)
+@of_keras("GRUCell")
 def gru_cell(layer, variable):
     """Kernels (input, 3 * units), gate after gate."""
     return _gated(variable, GRU_GATES)
 
 
 # Keras keeps the cell of these private, so they speak for it.
-@register_matricization(
-    layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D, inner=True
-)
+@of_keras("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", inner=True)
 def convolutional_lstm(layer, variable):
     """Kernels (*window, input, 4 * filters), gate after gate."""
     return _gated(variable, LSTM_GATES)
@@ -157,31 +151,31 @@ def _gated(variable, gates):
     )
 
 
-@register_matricization(
-    layers.BatchNormalization,
-    layers.GroupNormalization,
-    layers.LayerNormalization,
-    layers.Normalization,
-    layers.RMSNormalization,
+@of_keras(
+    "BatchNormalization",
+    "GroupNormalization",
+    "LayerNormalization",
+    "Normalization",
+    "RMSNormalization",
 )
 def normalization(layer, variable):
     """Gains, offsets and statistics act on each feature by itself."""
     return Skip("normalization")
 
 
-@register_matricization(layers.SpectralNormalization)
+@of_keras("SpectralNormalization")
 def spectral_normalization(layer, variable):
     """The wrapper's own vector is an estimate, not a weight."""
     return Skip("normalization") if variable.name == "vector_u" else None
 
 
-@register_matricization(layers.PReLU)
+@of_keras("PReLU")
 def prelu(layer, variable):
     """One slope per feature, whatever the axes are."""
     return Skip("slopes of an activation")
 
 
-@register_matricization(layers.STFTSpectrogram)
+@of_keras("STFTSpectrogram")
 def spectrogram(layer, variable):
     """A Fourier basis that training does not change."""
     return Skip("fixed Fourier basis")

@@ -1,4 +1,5 @@
 """A table of the ranks of a model, like `model.summary()`."""
 
+from keras_lowrank.report.report import DEFAULT_MEASURES
 from keras_lowrank.report.report import RankReport
 from keras_lowrank.report.report import rank_report

@@ -1,12 +1,11 @@
 """`rank_report`: what `model.summary()` would say about rank."""
 
+from typing import TYPE_CHECKING
 from typing import Any
 
 import rich.console
 import rich.text
 
-from keras_lowrank.channels import THRESHOLD
-from keras_lowrank.channels import channel_rows
 from keras_lowrank.measures import as_measures
 from keras_lowrank.report.layout import heading
 from keras_lowrank.report.layout import report_lines
@@ -15,10 +14,11 @@ from keras_lowrank.tables import Column
 from keras_lowrank.tables import Table
 from keras_lowrank.tables import number
 from keras_lowrank.tables import shape_text
-from keras_lowrank.weights import SkippedWeight
-from keras_lowrank.weights import WeightMatrices
-from keras_lowrank.weights import WeightMatrix
-from keras_lowrank.weights import weight_matrices
+
+if TYPE_CHECKING:
+    from keras_lowrank.weights import SkippedWeight
+    from keras_lowrank.weights import WeightMatrices
+    from keras_lowrank.weights import WeightMatrix
 
 DEFAULT_MEASURES = (
     "rank",
@@ -87,6 +87,10 @@ def rank_report(
       relative_to='frobenius')
     stable_rank: stable_rank()
     """
+    # Reports of files are made without Keras, which these import.
+    from keras_lowrank.channels import channel_rows
+    from keras_lowrank.weights import weight_matrices
+
     chosen = as_measures(DEFAULT_MEASURES if measures is None else measures)
     matrices = weight_matrices(model, weights, views, strict)
     place = {id(variable): i for i, variable in enumerate(model.weights)}
@@ -187,7 +191,7 @@ class RankReport(Table):
         return "\n".join(report_lines(self, width))
 
 
-def _measured_row(matrix: WeightMatrix, spectrum: Spectrum) -> dict[str, Any]:
+def _measured_row(matrix: "WeightMatrix", spectrum: Spectrum) -> dict[str, Any]:
     status, reason = "measured", None
     if not spectrum.finite:
         status, reason = "not finite", spectrum.reason
@@ -202,7 +206,7 @@ def _measured_row(matrix: WeightMatrix, spectrum: Spectrum) -> dict[str, Any]:
     }
 
 
-def _skipped_row(weight: SkippedWeight) -> dict[str, Any]:
+def _skipped_row(weight: "SkippedWeight") -> dict[str, Any]:
     row = _common(weight, bool(weight.variable.trainable))
     return row | {"status": "skipped", "reason": weight.reason}
 
@@ -242,7 +246,9 @@ def _dead(row, counts) -> str | None:
     )
 
 
-def _notes(matrices: WeightMatrices, measures, rows) -> list[str]:
+def _notes(matrices: "WeightMatrices", measures, rows) -> list[str]:
+    from keras_lowrank.channels import THRESHOLD
+
     notes = [f"{measure.name}: {measure.definition}" for measure in measures]
     if any(row.get("dead") for row in rows):
         notes.append(

@@ -7,6 +7,8 @@ from keras_lowrank.matricize import Skip
 from keras_lowrank.matricize import as_views
 from keras_lowrank.matricize import factored_by
 from keras_lowrank.matricize import matricize
+from keras_lowrank.matricize import part_name
+from keras_lowrank.matricize import seen_parts
 from keras_lowrank.weights.applied import Applied
 from keras_lowrank.weights.applied import applied_product
 from keras_lowrank.weights.applied import applied_tensor
@@ -110,22 +112,12 @@ def _matrices_of(location, views) -> list[WeightMatrix] | Skip:
         return applied
     if isinstance(how, Skip):
         return how
-    view = views[how.view] if how.parts else "merged"
-    if view == "skip":
-        small = how.matrix_shape(applied.shape, part=0)
-        return Skip(
-            f"depthwise: one {small[0]} x {small[1]} matrix per channel, see "
-            '`views={"channels": "split"}`'
-        )
-    count = how.count(applied.shape)
-    parts: list[int | None] = []
-    if view in ("merged", "both"):
-        parts.append(None)
-    if view in ("split", "both"):
-        parts += range(count)
+    parts = seen_parts(how, applied.shape, views)
+    if isinstance(parts, Skip):
+        return parts
     return [
         WeightMatrix(
-            name=_part_name(name, how, part),
+            name=part_name(name, how, part),
             variable=variable,
             layer=layer,
             matricization=how,
@@ -133,10 +125,6 @@ def _matrices_of(location, views) -> list[WeightMatrix] | Skip:
         )
         for part in parts
     ]
-
-
-def _part_name(name, how, part) -> str:
-    return name if part is None else f"{name}[{how.label(part)}]"
 
 
 def _skipped(where, layer, skip: Skip) -> SkippedWeight:

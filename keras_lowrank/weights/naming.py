@@ -1,12 +1,10 @@
 """Where the variables of a model live, under names that do not change."""
 
 import dataclasses
-import re
-from collections.abc import Iterable
 from typing import Any
 
-# Prefixes that Keras puts before the name of a layer it copies.
-COPY_PREFIXES = "forward_|backward_"
+from keras_lowrank.names import automatic_name
+from keras_lowrank.names import sibling_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,51 +133,6 @@ def _named_layers(layer):
 def _class_name(layer) -> str:
     # A low-rank layer may bear the automatic name of the one it replaced.
     full = getattr(layer, "full_class", None)
-    if full is not None and _automatic(layer.name, full.__name__):
+    if full is not None and automatic_name(layer.name, full.__name__):
         return full.__name__
     return type(layer).__name__
-
-
-def _automatic(name: str, class_name: str) -> re.Match | None:
-    stem = rf"(?:{COPY_PREFIXES})?{_snake_case(class_name)}"
-    return re.fullmatch(rf"({stem})(_\d+)?", name)
-
-
-def sibling_names(named: Iterable[tuple[str, str]]) -> list[str]:
-    """Names without the numbers of the process, all of them different.
-
-    Args:
-        named: Iterable of pairs, the name and the class name of an object.
-
-    Returns:
-        List of strings, in the same order.
-
-    Example:
-
-    >>> sibling_names([("dense_7", "Dense"), ("head", "Dense"),
-    ...                ("forward_lstm_2", "LSTM"), ("dense_9", "Dense")])
-    ['dense', 'head', 'forward_lstm', 'dense_1']
-    """
-    stems = []
-    for name, class_name in named:
-        match = _automatic(name, class_name)
-        stems.append((match[1], True) if match else (name, False))
-    # A name that was given is kept, so the others make way for it.
-    taken = {stem for stem, automatic in stems if not automatic}
-    names: list[str] = []
-    for stem, automatic in stems:
-        name, number = stem, 0
-        if automatic or stem in names:
-            while name in taken:
-                number += 1
-                name = f"{stem}_{number}"
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def _snake_case(name: str) -> str:
-    # The rule Keras makes automatic names by, which is not public.
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
