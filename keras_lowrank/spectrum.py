@@ -84,6 +84,11 @@ class Spectrum:
         return bool(np.isfinite(self.values).all())
 
     @property
+    def zero(self) -> bool:
+        """Whether every singular value is zero."""
+        return not np.any(self.values)
+
+    @property
     def resolved(self):
         """Mask of shape `(k,)`: which values lie above the resolution."""
         return self.values > self.resolution

@@ -2,10 +2,16 @@
 
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+from keras_lowrank import RankTracker
+from keras_lowrank import inspect_file
 from keras_lowrank import linalg
+from keras_lowrank import rank_report
+from keras_lowrank.checkpoints import Condition
+from keras_lowrank.checkpoints import violations
 from keras_lowrank.measures import numerical_rank
 from keras_lowrank.measures import stable_rank
 from tests.planted import families
@@ -93,3 +99,60 @@ class TestEdges:
         monkeypatch.setitem(sys.modules, "scipy.sparse.linalg", None)
         with pytest.raises(ImportError, match="needs SciPy"):
             linalg.certified(np.eye(5))
+
+
+class TestReports:
+    """Large matrices are certified, small ones exact, and it is said which."""
+
+    @pytest.fixture
+    def file(self, tmp_path, monkeypatch):
+        module = sys.modules["keras_lowrank.linalg.certified"]
+        monkeypatch.setattr(module, "CERTIFIED_ABOVE", 20)
+        path = tmp_path / "weights.npz"
+        large = planted(np.geomspace(1, 1e-5, 30), (30, 40))
+        np.savez(path, large=large.astype("float32"), small=np.eye(3))
+        return path
+
+    def test_a_file(self, file):
+        exact = inspect_file(file)
+        report = inspect_file(file, method="certified")
+        row = report["large"]
+        assert row["rank"] == exact["large"]["rank"]
+        assert row["bands"]["rank"] == f"{row['rank']:g}"
+        assert row["stable_rank"] == pytest.approx(
+            exact["large"]["stable_rank"], rel=1e-8
+        )
+        assert row["effective_rank"] is None
+        assert row["bands"]["effective_rank"] == "needs all values"
+        assert report["small"] == exact["small"]
+        text = report.render(100)
+        assert "certified: counts by inertia" in text
+        assert "large: stable_rank" in text
+        assert "certified" not in exact.render(100)
+        report.to_json()
+
+    def test_thresholds(self, file):
+        report = inspect_file(file, method="certified")
+        conditions = [
+            Condition.parse("rank < 1000"),
+            Condition.parse("effective_rank < 1"),
+        ]
+        found = violations(report.rows, conditions)
+        assert "effective_rank needs all singular values" in found[0]
+        assert "large: rank = " in found[1]
+
+    def test_a_model(self, file):
+        model = keras.Sequential(
+            [keras.Input((50,)), keras.layers.Dense(30), keras.layers.Dense(4)]
+        )
+        exact = rank_report(model)
+        report = rank_report(model, method="certified")
+        assert report["dense/kernel"]["rank"] == exact["dense/kernel"]["rank"]
+        assert report["dense/kernel"]["effective_rank"] is None
+        assert report["dense_1/kernel"] == exact["dense_1/kernel"]
+
+    def test_records_keep_whole_spectra(self):
+        with pytest.raises(ValueError, match="Received: method='certified'"):
+            RankTracker(method="certified")
+        with pytest.raises(ValueError, match=r"'certified'.*Received"):
+            inspect_file("weights.npz", method="exact")

@@ -110,11 +110,18 @@ def violations(
         if row["status"] == "not finite":
             found.append(f"{row['name']}: not finite, {row['reason']}")
             continue
+        unknown = [c for c in conditions if row[c.measure.name] is None]
+        found += [
+            f"{row['name']}: {condition.measure.name} needs all singular "
+            "values, of which this method computes none; use another"
+            for condition in unknown
+        ]
         note = " (collapsed)" if row["status"] == "collapsed" else ""
         found += [
             f"{row['name']}: {condition.measure.name} = "
             f"{row[condition.measure.name]:.6g}, fails if {condition}{note}"
             for condition in conditions
-            if condition.holds(row[condition.measure.name])
+            if condition not in unknown
+            and condition.holds(row[condition.measure.name])
         ]
     return found

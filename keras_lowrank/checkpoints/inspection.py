@@ -16,6 +16,7 @@ from keras_lowrank.checkpoints.stored import CheckpointError
 from keras_lowrank.checkpoints.stored import StoredTensor
 from keras_lowrank.checkpoints.stored import printable
 from keras_lowrank.linalg import Product
+from keras_lowrank.linalg import certified_spectra
 from keras_lowrank.linalg import check_method
 from keras_lowrank.linalg import spectra
 from keras_lowrank.matricize import Matricization
@@ -25,7 +26,11 @@ from keras_lowrank.matricize import part_name
 from keras_lowrank.matricize import seen_parts
 from keras_lowrank.measures import as_measures
 from keras_lowrank.report import DEFAULT_MEASURES
+from keras_lowrank.report import METHODS
 from keras_lowrank.report import RankReport
+from keras_lowrank.report import certified_notes
+from keras_lowrank.report import measured_values
+from keras_lowrank.report import status_of
 
 LAYOUTS = ("keras", "torch")
 GUESSED = (
@@ -70,8 +75,9 @@ def inspect_file(
             Files of Keras say more, and it is of no meaning for them.
         strict: Boolean, whether a tensor whose axes are not known is an error
             rather than a skipped row.
-        method: How spectra are computed, as in `linalg.spectrum`.
-        jobs: Int >= 1, threads to spread the matrices over.
+        method: How spectra are computed, as in `rank_report`.
+        jobs: Int >= 1, threads to spread the matrices over; one matrix after
+            another where `method` is `"certified"`.
         progress: Function called with the number of matrices that are done,
             the number of all, and the name of the last one.
 
@@ -95,7 +101,7 @@ def inspect_file(
     >>> report["hidden"]["spectral_norm"], report["bias"]["reason"]
     (4.0, 'vector')
     """
-    check_method(method)
+    check_method(method, METHODS)
     if type(jobs) is not int or jobs < 1:
         raise ValueError(
             f"`jobs` must be an int >= 1. Received: jobs={jobs!r}."
@@ -113,16 +119,19 @@ def inspect_file(
         if weights is not None:
             plan.select(weights)
         done, total = 0, len(plan.matrices)
-        results = spectra(plan.arrays(), method, jobs)
+        if method == "certified":
+            results: Iterator = certified_spectra(plan.arrays())
+        else:
+            results = spectra(plan.arrays(), method, jobs)
         for matrix, spectrum in zip(plan.matrices, results, strict=True):
             row = plan.rows[matrix.row]
-            row |= _status(spectrum)
-            row |= {measure.name: measure(spectrum) for measure in chosen}
+            row |= status_of(spectrum) | measured_values(spectrum, chosen)
             done += 1
             if progress is not None:
                 progress(done, total, row["name"])
     name = printable(os.path.basename(os.fspath(path)))
     notes = [f"{measure.name}: {measure.definition}" for measure in chosen]
+    notes += certified_notes(plan.rows)
     return RankReport(
         title=plan.title(name),
         rows=plan.rows,
@@ -299,11 +308,3 @@ def _common(index: int, tensor: StoredTensor, name: str) -> dict[str, Any]:
         "dtype": tensor.dtype,
         "trainable": None,
     }
-
-
-def _status(spectrum) -> dict[str, Any]:
-    if not spectrum.finite:
-        return {"status": "not finite", "reason": spectrum.reason}
-    if not spectrum.values.any():
-        return {"status": "collapsed", "reason": "every entry is zero"}
-    return {"status": "measured", "reason": None}

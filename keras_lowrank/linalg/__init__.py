@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from keras_lowrank.linalg.certified import CertifiedSpectrum
 from keras_lowrank.linalg.certified import certified
+from keras_lowrank.linalg.certified import certified_spectra
 from keras_lowrank.linalg.host import eagerly
 from keras_lowrank.linalg.host import host_array
 from keras_lowrank.linalg.host import non_finite_reason

@@ -7,6 +7,8 @@ the arithmetic of eigenvalues, and all of it matrix products.
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,14 @@ from keras_lowrank.linalg.gram import tall
 from keras_lowrank.linalg.host import host_array
 from keras_lowrank.linalg.host import non_finite_reason
 from keras_lowrank.linalg.host import single_threaded_blas
+from keras_lowrank.linalg.product import Product
+from keras_lowrank.linalg.spectra import spectrum
+from keras_lowrank.spectrum import Spectrum
 
 EPS = float(np.finfo(np.float64).eps)
+
+# Of shorter sides all singular values take no longer.
+CERTIFIED_ABOVE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +156,33 @@ class CertifiedSpectrum:
         )
 
     @property
+    def finite(self) -> bool:
+        """Whether the matrix was finite, so that bands mean something."""
+        return self.reason is None
+
+    @property
+    def zero(self) -> bool:
+        """Whether every entry of the matrix is zero."""
+        return self.frobenius_norm == 0
+
+    def measured(self, function: str, parameters) -> Band | None:
+        """The band of a measure, or `None` of one that needs all values.
+
+        Args:
+            function: String, the name of a function of `keras_lowrank`:
+                `"numerical_rank"`, `"stable_rank"`, `"spectral_norm"` or
+                `"frobenius_norm"`.
+            parameters: Dict of what it is called with.
+        """
+        if function == "numerical_rank":
+            return self.numerical_rank(**parameters)
+        if function == "frobenius_norm":
+            return Band(self.frobenius_norm, self.frobenius_norm)
+        if function in ("stable_rank", "spectral_norm"):
+            return getattr(self, function)
+        return None
+
+    @property
     def stable_rank(self) -> Band:
         """Squared Frobenius norm over squared spectral norm, as a `Band`."""
         if self.frobenius_norm == 0:
@@ -232,6 +267,26 @@ def certified(matrix) -> CertifiedSpectrum:
     with single_threaded_blas():
         gram = gram_matrix(side, exponent)
         return CertifiedSpectrum(array.shape, gram, exponent)
+
+
+def certified_spectra(
+    matrices: Iterable,
+) -> Iterator[Spectrum | CertifiedSpectrum]:
+    """Certified spectra of large matrices, exact ones of all others.
+
+    Args:
+        matrices: Iterable as for `spectra`, consumed one at a time.
+
+    Yields:
+        A `CertifiedSpectrum` of each matrix whose short side is above 2048,
+        and a `Spectrum` of each that is smaller, a `Product` or in blocks.
+    """
+    for matrix in matrices:
+        large = len(matrix.shape) == 2 and min(matrix.shape) > CERTIFIED_ABOVE
+        if large and not isinstance(matrix, Product):
+            yield certified(matrix)
+        else:
+            yield spectrum(matrix)
 
 
 def _largest(gram: np.ndarray) -> tuple[float, float]:

@@ -141,11 +141,11 @@ def gram_spectrum(gram, rows: int, noise: float = 0.0) -> Spectrum:
     return Spectrum(values, shape, resolution)
 
 
-def check_method(method: str) -> None:
-    """Raise `ValueError` unless `method` names a way to compute spectra."""
-    if method not in METHODS:
+def check_method(method: str, methods: tuple[str, ...] = METHODS) -> None:
+    """Raise `ValueError` unless `method` is one of `methods`."""
+    if method not in methods:
         raise ValueError(
-            f"`method` must be one of {METHODS}. Received: method={method!r}."
+            f"`method` must be one of {methods}. Received: method={method!r}."
         )
 
 

@@ -5,8 +5,6 @@ import math
 from collections.abc import Iterable
 from collections.abc import Mapping
 
-import numpy as np
-
 from keras_lowrank.measures import Measure
 from keras_lowrank.spectrum import Spectrum
 
@@ -29,7 +27,7 @@ class Record:
     @property
     def collapsed(self) -> bool:
         """Whether the matrix is zero: rank 0 is a death, not a success."""
-        return not np.any(self.spectrum.values)
+        return self.spectrum.zero
 
 
 @dataclasses.dataclass(frozen=True)

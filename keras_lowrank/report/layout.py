@@ -49,7 +49,7 @@ def report_lines(report, width: int) -> Iterator[str]:
 def _measured_lines(rows, measures, width) -> Iterator[str]:
     columns = [["matrix", *(shape_text(row["matrix_shape"]) for row in rows)]]
     columns += [
-        [heading(measure), *(number()(row[measure.name]) for row in rows)]
+        [heading(measure), *(_cell(row[measure.name]) for row in rows)]
         for measure in measures
     ]
     shown = len(columns)
@@ -78,6 +78,10 @@ def _measured_lines(rows, measures, width) -> Iterator[str]:
     if left_out:
         names_left = ", ".join(measure.name for measure in left_out)
         yield from _wrapped(f"Too wide to show: {names_left}", width)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else number()(value)
 
 
 def _details(row) -> str:

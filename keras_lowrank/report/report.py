@@ -6,10 +6,14 @@ from typing import Any
 import rich.console
 import rich.text
 
+from keras_lowrank.linalg import check_method
 from keras_lowrank.measures import as_measures
 from keras_lowrank.report.layout import heading
 from keras_lowrank.report.layout import report_lines
-from keras_lowrank.spectrum import Spectrum
+from keras_lowrank.report.values import METHODS
+from keras_lowrank.report.values import certified_notes
+from keras_lowrank.report.values import measured_values
+from keras_lowrank.report.values import status_of
 from keras_lowrank.tables import Column
 from keras_lowrank.tables import Table
 from keras_lowrank.tables import number
@@ -54,7 +58,11 @@ def rank_report(
             `weight_matrices`.
         strict: Boolean, whether a kernel whose axes are not known is an error
             rather than a skipped row.
-        method: How spectra are computed, as in `linalg.spectrum`.
+        method: How spectra are computed, as in `linalg.spectrum`; or
+            `"certified"`, which computes no spectrum of matrices whose short
+            side is above 2048. Ranks are counted by inertia and norms have
+            error bands, which a row has as `bands`; measures that need all
+            singular values are `None`. Needs SciPy.
 
     Returns:
         A `RankReport`: print it, show it in a notebook, or take
@@ -91,6 +99,7 @@ def rank_report(
     from keras_lowrank.channels import channel_rows
     from keras_lowrank.weights import weight_matrices
 
+    check_method(method, METHODS)
     chosen = as_measures(DEFAULT_MEASURES if measures is None else measures)
     matrices = weight_matrices(model, weights, views, strict)
     place = {id(variable): i for i, variable in enumerate(model.weights)}
@@ -100,8 +109,8 @@ def rank_report(
     for matrix, spectrum, counts in zip(
         matrices, spectra, channels, strict=True
     ):
-        values = {measure.name: measure(spectrum) for measure in chosen}
-        row = _measured_row(matrix, spectrum) | values
+        row = _measured_row(matrix, spectrum)
+        row |= measured_values(spectrum, chosen)
         row["dead"] = _dead(row, counts)
         rows.append({"index": place[id(matrix.variable)]} | row)
     for weight in matrices.skipped:
@@ -112,7 +121,7 @@ def rank_report(
         title=_title(model, rows),
         rows=rows,
         measures=chosen,
-        notes=_notes(matrices, chosen, rows),
+        notes=_notes(matrices, chosen, rows) + certified_notes(rows),
     )
 
 
@@ -191,19 +200,9 @@ class RankReport(Table):
         return "\n".join(report_lines(self, width))
 
 
-def _measured_row(matrix: "WeightMatrix", spectrum: Spectrum) -> dict[str, Any]:
-    status, reason = "measured", None
-    if not spectrum.finite:
-        status, reason = "not finite", spectrum.reason
-    elif not spectrum.values.any():
-        status, reason = "collapsed", "every entry is zero"
-    row = _common(matrix, matrix.trainable)
-    return row | {
-        "matrix_shape": matrix.matrix_shape,
-        "note": matrix.note,
-        "status": status,
-        "reason": reason,
-    }
+def _measured_row(matrix: "WeightMatrix", spectrum) -> dict[str, Any]:
+    row = _common(matrix, matrix.trainable) | status_of(spectrum)
+    return row | {"matrix_shape": matrix.matrix_shape, "note": matrix.note}
 
 
 def _skipped_row(weight: "SkippedWeight") -> dict[str, Any]:

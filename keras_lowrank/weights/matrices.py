@@ -238,11 +238,12 @@ class WeightMatrices(Sequence):
 
     def spectra(
         self, method: str = "auto", workers: int = 1, device: str = "auto"
-    ) -> Iterator[Spectrum]:
+    ) -> Iterator:
         """Spectra of the matrices as they are now, in order.
 
         Args:
-            method: As for `keras_lowrank.linalg.spectrum`.
+            method: As for `keras_lowrank.linalg.spectrum`; or `"certified"`,
+                as `linalg.certified_spectra`, one by one and on the host.
             workers: Int >= 1, threads of the host to spread the matrices
                 over.
             device: Who computes: `"host"`; `"device"`, the one that holds the
@@ -254,6 +255,9 @@ class WeightMatrices(Sequence):
             One `Spectrum` per matrix.
         """
         linalg.check_route(device)
+        if method == "certified":
+            yield from linalg.certified_spectra(self._arrays())
+            return
         if device != "auto":
             yield from self._spectra_by(device, method, workers)
             return
