@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import sys
 
 BACKENDS = ("jax", "torch", "tensorflow")
@@ -21,6 +22,9 @@ def main() -> int:
     parser.add_argument("--load", action="store_true")
     known, _ = parser.parse_known_args()
     if sys.argv[1:2] == ["inspect"] and not (known.load or known.backend):
+        status = _status_of_child()
+        if status is not None:
+            return status
         without_keras()
         from keras_lowrank.cli import main as inspect
 
@@ -48,6 +52,33 @@ def main() -> int:
     from keras_lowrank.cli import main as run
 
     return run()
+
+
+def _status_of_child() -> int | None:
+    """Go on in a child process, and give its exit status to the parent.
+
+    HDF5 is read by a library in C that some damaged files crash. No library
+    is loaded and no thread runs yet, so that a fork is cheap and safe.
+
+    Returns:
+        Exit status, 2 where the child was killed; in the child, and where
+        there is no fork, `None`.
+    """
+    if not hasattr(os, "fork"):
+        return None
+    child = os.fork()
+    if not child:
+        return None
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status >= 0:
+        return status
+    print(
+        f"keras-lowrank: reading the file was ended by signal {-status} "
+        f"({signal.strsignal(-status)}). It is damaged or hostile, or needs "
+        "more memory than there is: copy or save it again, or use fewer jobs.",
+        file=sys.stderr,
+    )
+    return 2
 
 
 def without_keras() -> None:

@@ -571,6 +571,28 @@ class TestWhatAFileIs:
         with pytest.raises(FileNotFoundError):
             inspect_file(tmp_path / "none.npz")
 
+    @pytest.mark.parametrize("form", ["npy", "npz", "safetensors"])
+    def test_no_damage_is_another_error(self, tmp_path, form):
+        path = tmp_path / f"x.{form}"
+        if form == "safetensors":
+            write_safetensors(path, {"w": MATRIX})
+        elif form == "npz":
+            np.savez_compressed(path, w=MATRIX)
+        else:
+            np.save(path, MATRIX)
+        good, rng = path.read_bytes(), np.random.default_rng(0)
+        found = 0
+        for _ in range(150):
+            data = bytearray(good)
+            for place in rng.integers(len(data), size=3):
+                data[place] = rng.integers(256)
+            path.write_bytes(data[: rng.integers(len(data) // 2, len(data))])
+            try:
+                inspect_file(path)
+            except CheckpointError:
+                found += 1
+        assert found > 100
+
     def test_a_zip_of_other_things(self, tmp_path):
         path = write_zip(tmp_path / "x", {"a.txt": "a"})
         refused(path, r"Received an archive of: a.txt")

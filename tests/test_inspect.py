@@ -376,8 +376,24 @@ def test_no_backend_is_imported(tmp_path):
         "print([n for n in names if n in sys.modules], status)"
     )
     done = run("-c", script)
-    assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+    # Once of the child that reads the file, once of the parent.
+    assert done.stdout.splitlines().count("[] 0") == 2, done.stderr
     assert "conv2d/kernel" in done.stdout and "dense/kernel" in done.stdout
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_crash_of_a_library_is_an_error():
+    script = (
+        "import os, signal, sys, keras_lowrank_cli as command\n"
+        "crash = lambda: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "command.without_keras = crash\n"
+        "sys.argv = ['', 'inspect', 'x.keras']\n"
+        "sys.exit(command.main())"
+    )
+    done = run("-c", script)
+    assert done.returncode == 2
+    assert "ended by signal 11 (Segmentation fault)" in done.stderr
 
 
 @pytest.mark.once

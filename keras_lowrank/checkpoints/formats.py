@@ -16,6 +16,7 @@ from keras_lowrank.checkpoints.source import Source
 from keras_lowrank.checkpoints.stored import Checkpoint
 from keras_lowrank.checkpoints.stored import CheckpointError
 from keras_lowrank.checkpoints.stored import closing_on_error
+from keras_lowrank.checkpoints.stored import damage_as_error
 from keras_lowrank.checkpoints.stored import printable
 from keras_lowrank.checkpoints.torch_files import LEGACY
 from keras_lowrank.checkpoints.torch_files import is_pickle
@@ -59,6 +60,11 @@ def open_checkpoint(path) -> Checkpoint:
             says.
     """
     path = pathlib.Path(path)
+    with damage_as_error(printable(path.name)):
+        return _open(path)
+
+
+def _open(path: pathlib.Path) -> Checkpoint:
     if path.is_dir():
         raise CheckpointError(
             f"'{path}' is a directory. Expected a file of weights, or the "

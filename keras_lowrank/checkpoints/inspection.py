@@ -14,6 +14,7 @@ from keras_lowrank.checkpoints.source import FLOATS
 from keras_lowrank.checkpoints.stored import Checkpoint
 from keras_lowrank.checkpoints.stored import CheckpointError
 from keras_lowrank.checkpoints.stored import StoredTensor
+from keras_lowrank.checkpoints.stored import damage_as_error
 from keras_lowrank.checkpoints.stored import printable
 from keras_lowrank.linalg import Product
 from keras_lowrank.linalg import certified_spectra
@@ -62,6 +63,10 @@ def inspect_file(
     config is read besides, so that kernels and names are those of
     `rank_report`; layers of your own, quantized ones and convolutions of low
     rank are measured as they are applied only in a model that was loaded.
+
+    HDF5 is read by a C library, which some damaged files crash, and a process
+    with it; the command `keras-lowrank inspect` reads in a child process and
+    makes that an error.
 
     Args:
         path: String or path of a `.keras`, `.weights.h5`, `.safetensors`,
@@ -289,7 +294,8 @@ def _how(tensor: StoredTensor, layout: str) -> Matricization | Skip:
 
 def _read(tensor: StoredTensor) -> np.ndarray | Product:
     try:
-        return tensor.read()
+        with damage_as_error(printable(tensor.name)):
+            return tensor.read()
     except MemoryError as error:
         raise CheckpointError(
             f"There is not enough memory for '{printable(tensor.name)}' of "

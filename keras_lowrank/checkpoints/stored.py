@@ -107,6 +107,37 @@ def printable(text: str) -> str:
 
 
 @contextlib.contextmanager
+def damage_as_error(what: str):
+    """Say of any error of a parser that the file is damaged.
+
+    HDF5, zip and NumPy's formats are parsed by libraries that fail in many
+    ways on bytes they did not write; the error of each is kept as the cause.
+
+    Args:
+        what: String, what is read.
+    """
+    try:
+        yield
+    except (CheckpointError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None:  # the system's: no file, no permission
+            raise
+        raise _damaged(what, error) from error
+    except Exception as error:
+        raise _damaged(what, error) from error
+
+
+def _damaged(what: str, error: Exception) -> CheckpointError:
+    text = printable(" ".join(str(error).split()))[:200]
+    return CheckpointError(
+        f"'{what}' cannot be read: {text or 'no reason given'} "
+        f"({type(error).__name__}). The file is truncated or damaged: copy or "
+        "save it again."
+    )
+
+
+@contextlib.contextmanager
 def closing_on_error(close: Callable[[], None]):
     """Close what was opened when what follows fails."""
     try:
