@@ -22,7 +22,7 @@ def keep(capsys):
         results.write_table(table, name)
         with capsys.disabled():
             print()
-            table.print(line_length=120)
+            table.print(line_length=200)
 
     return write
 

@@ -22,26 +22,32 @@ WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 DEPTHS = (10, 30, 100, 300, 1000)
 SIDE = 256  # of the matrices of a deep network
 ROUNDS = 3
+STATUS = pathlib.Path("/proc/self/status")
+RESET = pathlib.Path("/proc/self/clear_refs")
 LONG = 10.0  # seconds, above which once is enough
 
 
-def held_mebibytes() -> float:
-    """What the process holds now, where the system tells, else at its peak."""
-    try:
-        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return peak_mebibytes()
-    return pages * resource.getpagesize() / 2**20
+def forget_peak() -> None:
+    """Let the peak begin anew, where the system can (Linux)."""
+    if RESET.exists():
+        RESET.write_text("5")
 
 
-def peak_mebibytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def mebibytes(key: str) -> float:
+    """What the process holds (`VmRSS`), or held at its peak (`VmHWM`)."""
+    if not STATUS.exists():  # not Linux, where only the peak is known
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) / 2**10
+    raise KeyError(f"{STATUS} has no line {key!r}.")
 
 
 def measured(function) -> dict:
     """The least seconds of a few calls, and the memory at their peak."""
-    before = held_mebibytes()
+    forget_peak()
+    before = mebibytes("VmRSS")
     seconds = []
     while not seconds or (len(seconds) < ROUNDS and seconds[-1] < LONG):
         began = time.perf_counter()
@@ -49,7 +55,7 @@ def measured(function) -> dict:
         seconds.append(time.perf_counter() - began)
     return {
         "seconds": min(seconds),
-        "mebibytes": peak_mebibytes() - before,
+        "mebibytes": mebibytes("VmHWM") - before,
     }
 
 

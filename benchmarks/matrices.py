@@ -17,6 +17,7 @@ class Kernel:
 
     name: str
     shape: tuple[int, ...]
+    embedding: bool = False  # which torch stores as Keras does, rows first
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -75,7 +76,7 @@ def vit_small(width: int = 384, depth: int = 12, patch: int = 16):
     ]
     return [
         Kernel("patches", (patch, patch, 3, width)),
-        Kernel("positions", ((224 // patch) ** 2, width)),
+        Kernel("positions", ((224 // patch) ** 2, width), embedding=True),
         *blocks,
         Kernel("classifier", (width, 1000)),
     ]
@@ -94,8 +95,8 @@ def gpt2_small(width: int = 768, depth: int = 12):
         ]
     ]
     return [
-        Kernel("tokens", (50257, width)),
-        Kernel("positions", (1024, width)),
+        Kernel("tokens", (50257, width), embedding=True),
+        Kernel("positions", (1024, width), embedding=True),
         *blocks,
     ]
 
@@ -109,9 +110,15 @@ SETS = {
     # No network of ours has short sides above 1024.
     "wide": [
         Kernel("dense_0", (1536, 1536)),
-        Kernel("dense_1", (4096, 1536)),
-        Kernel("dense_2", (2048, 2048)),
+        Kernel("dense_1", (2048, 2048)),
     ],
+}
+
+EMBEDDINGS = {
+    kernel.matrix_shape
+    for kernels in SETS.values()
+    for kernel in kernels
+    if kernel.embedding
 }
 
 KINDS = ("random", "long tail")
