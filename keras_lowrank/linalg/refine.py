@@ -21,9 +21,14 @@ PROMISED_ERROR = 1e-8
 # Below this side a float64 SVD is as fast.
 SMALLEST_SIDE = 48
 
-# Up to so many vectors are found one by one, each by a system of equations;
-# more of them by all eigenvectors, which cost about as much as twelve.
-MOST_SOLVED = 8
+# Up to so many vectors are found by inverse iteration with so many spare ones,
+# at most so often; more of them by all eigenvectors.
+MOST_ITERATED = 24
+SPARE_VECTORS = 12
+MOST_ITERATIONS = 12
+CONVERGED = 1e-11
+SHIFT = 1e-15  # of the trace
+TRIANGLE = 64  # rows of a diagonal block
 
 
 def safe_above(side: int) -> float:
@@ -80,8 +85,8 @@ def refined(
     count = side - first
     if side < SMALLEST_SIDE or first == 0:
         return None
-    if count <= MOST_SOLVED:
-        basis = _solved(gram, values[first:])
+    if count <= min(MOST_ITERATED, side // 8):
+        basis = _inverse_iteration(gram, values, first)
     elif rows >= 2 * side and count <= side // 2:
         basis = np.linalg.eigh(gram)[1][:, :count]
     else:
@@ -101,23 +106,70 @@ def _start_of_tail(values: np.ndarray, bound: float) -> int:
     return first
 
 
-def _solved(gram: np.ndarray, values: np.ndarray) -> np.ndarray | None:
-    """Eigenvectors of single eigenvalues, by inverse iteration."""
+def _inverse_iteration(
+    gram: np.ndarray, values: np.ndarray, first: int
+) -> np.ndarray | None:
+    """Eigenvectors of the tail, from one triangular factorization.
+
+    Args:
+        gram: Float64 array of shape `(n, n)`.
+        values: The roots of its eigenvalues, largest first.
+        first: Int, where the tail begins.
+
+    Returns:
+        Array of shape `(n, n - first)` with orthonormal columns, or `None`
+        where it would take too long.
+    """
     side = len(gram)
-    start = np.random.default_rng(side).standard_normal(side)
-    vectors = []
-    for value in values:
-        shifted = gram.copy()
-        shifted.flat[:: side + 1] -= value**2
-        try:
-            vector = np.linalg.solve(shifted, start)
-        except np.linalg.LinAlgError:
-            return None  # the shift is an eigenvalue to the last digit
-        norm = np.linalg.norm(vector)
-        if not np.isfinite(norm):
-            return None
-        vectors.append(vector / norm)
-    return np.linalg.qr(np.stack(vectors, axis=1))[0]
+    # Spare vectors keep the next larger eigenvalues from slowing down those
+    # that are asked for.
+    size = side - first + SPARE_VECTORS
+    if size >= side:
+        return None
+    slowest = (values[first] / values[side - size - 1]) ** 2
+    iterations = math.ceil(math.log(CONVERGED) / math.log(slowest))
+    if iterations > MOST_ITERATIONS:
+        return None
+    shifted = gram.copy()
+    # What is singular to rounding has a triangle none the less.
+    shifted.flat[:: side + 1] += SHIFT * np.trace(gram)
+    try:
+        triangle = _Triangle(np.linalg.cholesky(shifted))
+    except np.linalg.LinAlgError:
+        return None
+    basis = np.random.default_rng(side).standard_normal((side, size))
+    for _ in range(iterations):
+        basis = np.linalg.qr(triangle.solve(basis))[0]
+    # Of this subspace the part that is smallest.
+    image = triangle.lower.T @ basis
+    return basis @ np.linalg.eigh(image.T @ image)[1][:, : side - first]
+
+
+class _Triangle:
+    """A lower triangle, to solve with: NumPy can only solve in general.
+
+    Blocks on the diagonal are inverted; what is left are products.
+    """
+
+    def __init__(self, lower: np.ndarray):
+        self.lower = lower
+        self.blocks = [
+            slice(start, min(start + TRIANGLE, len(lower)))
+            for start in range(0, len(lower), TRIANGLE)
+        ]
+        self.inverses = [np.linalg.inv(lower[at, at]) for at in self.blocks]
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """Solution `x` of `lower @ lower.T @ x = right`."""
+        found = right.copy()
+        blocks = list(zip(self.blocks, self.inverses, strict=True))
+        for at, inverse in blocks:
+            left = self.lower[at, : at.start] @ found[: at.start]
+            found[at] = inverse @ (found[at] - left)
+        for at, inverse in reversed(blocks):
+            left = self.lower[at.stop :, at].T @ found[at.stop :]
+            found[at] = inverse.T @ (found[at] - left)
+        return found
 
 
 def _ritz_values(matrix, exponent, basis, values, first) -> np.ndarray | None:
