@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_lowrank.linalg.gram import gram_matrix
+from keras_lowrank.linalg.gram import largest_entry
 from keras_lowrank.linalg.gram import safe_exponent
 from keras_lowrank.linalg.gram import tall
 from keras_lowrank.linalg.host import host_array
@@ -147,9 +148,8 @@ class CertifiedSpectrum:
         norm = norms[relative_to]
         if self.frobenius_norm == 0:
             return Band(0.0, 0.0)
-        found = self.count_above(tolerance * norm.value)
         if norm.certain:
-            return found
+            return self.count_above(tolerance * norm.value)
         return Band(
             self.count_above(tolerance * norm.high).low,
             self.count_above(tolerance * norm.low).high,
@@ -209,9 +209,7 @@ class CertifiedSpectrum:
 
     def _positive(self, shift: float) -> tuple[int, float]:
         """Eigenvalues of the Gram matrix above `shift`, and the rounding."""
-        shifted = np.asfortranarray(self._gram)
-        if shifted is self._gram:
-            shifted = shifted.copy(order="F")
+        shifted = np.array(self._gram, order="F")
         side = len(shifted)
         shifted[np.diag_indices(side)] -= shift
         lapack = _scipy("linalg.lapack")
@@ -255,7 +253,7 @@ def certified(matrix) -> CertifiedSpectrum:
             f"Received: shape={array.shape}."
         )
     side = tall(array)
-    largest = float(max(array.max(initial=0.0), -array.min(initial=0.0)))
+    largest = largest_entry(array)
     if not math.isfinite(largest):
         nothing = np.full((side.shape[1],) * 2, math.nan)
         return CertifiedSpectrum(

@@ -27,6 +27,12 @@ def safe_exponent(largest: float) -> int:
     return exponent if abs(exponent) > SAFE_EXPONENT else 0
 
 
+def largest_entry(array: np.ndarray) -> float:
+    """Largest absolute entry: 0 of an empty array, not finite if any is not."""
+    # NaN if any entry is; unlike `isfinite` and `abs` it makes no array.
+    return float(max(array.max(initial=0.0), -array.min(initial=0.0)))
+
+
 def tall(matrix: np.ndarray) -> np.ndarray:
     """A matrix or its transpose, whichever has no fewer rows than columns."""
     rows, columns = matrix.shape

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_lowrank.linalg.gram import eigenvalue_roots
 from keras_lowrank.linalg.gram import gram_matrix
+from keras_lowrank.linalg.gram import largest_entry
 from keras_lowrank.linalg.gram import safe_exponent
 from keras_lowrank.linalg.gram import tall
 from keras_lowrank.linalg.host import host_array
@@ -160,8 +161,7 @@ def _host_spectrum(array: np.ndarray | Product, method: str) -> Spectrum:
     count, rows, columns = blocks.shape
     shape = (count * rows, count * columns)
     size = count * min(rows, columns)
-    # NaN if any entry is; unlike `isfinite` and `abs` it makes no array.
-    largest = float(max(array.max(initial=0.0), -array.min(initial=0.0)))
+    largest = largest_entry(array)
     if not np.isfinite(largest):
         reason = non_finite_reason(array)
         return Spectrum(np.full(size, np.nan), shape, reason=reason)
