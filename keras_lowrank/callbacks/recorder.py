@@ -190,8 +190,7 @@ class Recorder:
             model, epoch, logs, batch_size, steps_per_epoch, features
         )
         spectra = self._matrices.spectra(self.method, self.workers, self.device)
-        named = zip(self._matrices.names, spectra, strict=True)
-        moment = dataclasses.replace(moment, records=self._records(named))
+        moment = self._filled(moment, self._matrices.names, spectra)
         return self._hand_over(moment, time.perf_counter() - began, keep)
 
     def measure_later(
@@ -259,10 +258,7 @@ class Recorder:
         self._flight = None
         spectra, seconds = flight.future.result()
         self.background_seconds += seconds
-        named = zip(flight.names, spectra, strict=True)
-        moment = dataclasses.replace(
-            flight.moment, records=self._records(named)
-        )
+        moment = self._filled(flight.moment, flight.names, spectra)
         self._hand_over(moment, flight.seconds + seconds, flight.keep)
 
     def _moment(
@@ -285,6 +281,10 @@ class Recorder:
             time=time.time(),
             features=self._records(features.items()),
         )
+
+    def _filled(self, moment: Measurement, names, spectra) -> Measurement:
+        named = zip(names, spectra, strict=True)
+        return dataclasses.replace(moment, records=self._records(named))
 
     def _hand_over(
         self, measurement: Measurement, seconds: float, keep: bool
