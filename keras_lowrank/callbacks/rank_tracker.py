@@ -3,7 +3,6 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -347,10 +346,7 @@ class RankTracker(keras.callbacks.Callback):
 
     def _measure(self, logs=None, keep=True):
         began = time.perf_counter()
-        measure: Callable[..., Any] = self.recorder.measure
-        if self.asynchronous:
-            measure = self.recorder.measure_later
-        measure(
+        self.recorder.measure(
             self.model,  # on JAX this brings the weights up to date, once
             self._epoch,
             logs,
@@ -358,6 +354,7 @@ class RankTracker(keras.callbacks.Callback):
             steps_per_epoch=(self.params or {}).get("steps"),
             keep=keep,
             features=self._features,
+            later=self.asynchronous,
         )
         self._measured = self._epoch
         self._cost = time.perf_counter() - began

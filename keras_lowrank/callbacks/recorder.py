@@ -2,29 +2,25 @@
 
 import dataclasses
 import math
-import pathlib
 import time
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import Future
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from keras_lowrank import linalg
+from keras_lowrank.callbacks.background import Background
 from keras_lowrank.callbacks.features import feature_spectra
 from keras_lowrank.callbacks.run_info import learning_rate
 from keras_lowrank.callbacks.run_info import updates
+from keras_lowrank.callbacks.sinks import Sinks
 from keras_lowrank.callbacks.trouble import sick_weights
 from keras_lowrank.layers import FeatureRank
 from keras_lowrank.measures import as_measures
-from keras_lowrank.processes import is_chief
-from keras_lowrank.records import EventWriter
 from keras_lowrank.records import Measurement
 from keras_lowrank.records import Record
 from keras_lowrank.records import Recording
-from keras_lowrank.records import Store
 from keras_lowrank.records import measure_all
-from keras_lowrank.records import tensorboardx
 from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.tables import KerasLowrankWarning
 from keras_lowrank.weights import locate_layers
@@ -51,7 +47,7 @@ class Recorder:
 
     Attributes:
         recording: The `Recording` so far.
-        background_seconds: Float, what the thread of `measure_later` took.
+        background_seconds: Float, what measuring `later` took, in its thread.
     """
 
     def __init__(
@@ -69,8 +65,6 @@ class Recorder:
         self.measures = as_measures(measures)
         self.weights = weights
         self.views = views
-        self.run_dir = None if run_dir is None else pathlib.Path(run_dir)
-        self.tensorboard = tensorboard
         self.method = method
         self.workers = workers
         self.features = features
@@ -87,35 +81,21 @@ class Recorder:
                 "`workers` must be a whole number of threads from 1 on. "
                 f"Received: workers={workers!r}."
             )
-        if tensorboard is True and run_dir is None:
-            raise ValueError(
-                "`tensorboard=True` writes the event files into `run_dir`. "
-                "Received: run_dir=None. Give a `run_dir`, or a path as "
-                "`tensorboard`."
-            )
-        if tensorboard:
-            # Missing, it is said now; there, its import is no cost of `fit`.
-            tensorboardx()
         self.recording = Recording(self.measures)
-        self._store: Store | None = None
-        self._events: EventWriter | None = None
+        self._sinks = Sinks(run_dir, tensorboard)
+        self._background = Background()
         self._matrices: Any = None
         self._variables: list[int] = []
         self._latest: Measurement | None = None
         self._flight: _Flight | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self.background_seconds = 0.0
-        self._unwritten: list[Measurement] = []
         self._warned: set[str] = set()
 
     def open(self) -> None:
         """Open the store, before an hour is spent on training, not after."""
         self.close()
-        self._unwritten = []
         self._warned = set()
-        self.background_seconds = 0.0
-        if self.run_dir is not None and is_chief():
-            self._store = Store(self.run_dir)
+        self._background = Background()
+        self._sinks.open()
 
     def start(self, first_epoch: int, info: dict[str, Any]) -> bool:
         """Begin a new recording, or continue the last one.
@@ -128,23 +108,12 @@ class Recorder:
         Returns:
             Whether `first_epoch` is still to be measured.
         """
-        if self._store is not None:
-            self.recording = self._store.start_fit(
-                first_epoch, self.measures, info
-            )
-        else:
-            earlier = self.recording.until(first_epoch if first_epoch else -1)
-            self.recording = Recording(
-                self.measures, info, earlier.measurements
-            )
+        earlier = self.recording.until(first_epoch if first_epoch else -1)
+        self.recording = self._sinks.start(
+            first_epoch, Recording(self.measures, info, earlier.measurements)
+        )
         self._latest = None
-        known = first_epoch in self.recording.epochs
-        if self.tensorboard and is_chief():
-            directory = (
-                self.run_dir if self.tensorboard is True else self.tensorboard
-            )
-            self._events = EventWriter(directory, first_epoch + known)
-        return not known
+        return first_epoch not in self.recording.epochs
 
     def prepare(self, model) -> None:
         """Find the weight matrices, unless they are those found before.
@@ -167,7 +136,8 @@ class Recorder:
         steps_per_epoch=None,
         keep=True,
         features=None,
-    ) -> Measurement:
+        later=False,
+    ) -> None:
         """Measure a model as it is now, and hand the records over.
 
         Args:
@@ -180,56 +150,33 @@ class Recorder:
                 `log_values` until the next.
             features: Dict of what `feature_spectra` gave at the moment to be
                 recorded; by default it is asked now.
-
-        Returns:
-            The `Measurement`.
+            later: Boolean, whether only to copy the matrices now, and to
+                compute in a thread of its own; `collect` hands it over. One
+                measurement at a time is on its way: one that still is will be
+                waited for first.
         """
         self.collect()
         began = time.perf_counter()
         moment = self._moment(
             model, epoch, logs, batch_size, steps_per_epoch, features
         )
-        spectra = self._matrices.spectra(self.method, self.workers, self.device)
-        moment = self._filled(moment, self._matrices.names, spectra)
-        return self._hand_over(moment, time.perf_counter() - began, keep)
-
-    def measure_later(
-        self,
-        model,
-        epoch,
-        logs=None,
-        batch_size=None,
-        steps_per_epoch=None,
-        keep=True,
-        features=None,
-    ) -> None:
-        """Copy a model's matrices now, and compute in a thread of its own.
-
-        One measurement at a time is on its way: one that still is will be
-        waited for first. `collect` hands it over, and `close` does.
-
-        Args:
-            model: As for `measure`, as are all others.
-            epoch: Int.
-            logs: Dict.
-            batch_size: Int or `None`.
-            steps_per_epoch: Int or `None`.
-            keep: Boolean.
-            features: Dict or `None`.
-        """
-        self.collect()
-        began = time.perf_counter()
-        moment = self._moment(
-            model, epoch, logs, batch_size, steps_per_epoch, features
-        )
-        names, copies = self._matrices.names, self._matrices.snapshot()
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "keras_lowrank")
-        future = self._thread.submit(
-            _timed_spectra, copies, self.method, self.workers
-        )
+        matrices = self._matrices
+        how = self.method, self.workers
+        if later:
+            copies = matrices.snapshot()
+            future = self._background.start(
+                lambda: list(linalg.spectra(copies, *how))
+            )
+        else:
+            spectra = matrices.spectra(*how, self.device)
+            moment = self._filled(moment, matrices.names, spectra)
         seconds = time.perf_counter() - began
-        self._flight = _Flight(moment, names, seconds, keep, future)
+        if later:
+            self._flight = _Flight(
+                moment, matrices.names, seconds, keep, future
+            )
+        else:
+            self._hand_over(moment, seconds, keep)
 
     @property
     def begun(self) -> bool:
@@ -239,11 +186,15 @@ class Recorder:
 
     @property
     def in_flight(self) -> bool:
-        """Whether a measurement of `measure_later` is still being computed."""
+        """Whether a measurement for `later` is still being computed."""
         return self._flight is not None and not self._flight.future.done()
 
+    @property
+    def background_seconds(self) -> float:
+        return self._background.seconds
+
     def collect(self, wait: bool = True) -> None:
-        """Hand over what `measure_later` began, if anything.
+        """Hand over what was to be measured `later`, if anything.
 
         Args:
             wait: Boolean, whether to wait for it, or to leave it if it is
@@ -257,7 +208,6 @@ class Recorder:
             return
         self._flight = None
         spectra, seconds = flight.future.result()
-        self.background_seconds += seconds
         moment = self._filled(flight.moment, flight.names, spectra)
         self._hand_over(moment, flight.seconds + seconds, flight.keep)
 
@@ -288,18 +238,19 @@ class Recorder:
 
     def _hand_over(
         self, measurement: Measurement, seconds: float, keep: bool
-    ) -> Measurement:
+    ) -> None:
         measurement = dataclasses.replace(measurement, seconds=seconds)
         self._latest = measurement
         if not keep:
-            return measurement
+            return
         self.recording.append(measurement)
         for trouble in sick_weights(
             measurement, self.recording.measurements[0]
         ):
             self.warn(*trouble)
-        self._write(measurement)
-        return measurement
+        unwritten = self._sinks.write(measurement)
+        if unwritten:
+            self.warn(*unwritten)
 
     def log_values(self) -> dict[str, float]:
         """Mean of each measure over the weight matrices, last measured.
@@ -343,12 +294,8 @@ class Recorder:
         try:
             self.collect()
         finally:
-            if self._thread is not None:
-                self._thread.shutdown()
-            for sink in (self._store, self._events):
-                if sink is not None:
-                    sink.close()
-            self._store = self._events = self._thread = None
+            self._background.close()
+            self._sinks.close()
             self._matrices = None
 
     def _records(self, named: Iterable[tuple[str, Spectrum]]):
@@ -411,33 +358,11 @@ class Recorder:
             )
         return matrices
 
-    def _write(self, measurement: Measurement):
-        if self._events is not None:
-            self._events.write(measurement)
-        if self._store is None:
-            return
-        self._unwritten.append(measurement)
-        try:
-            while self._unwritten:
-                self._store.write(self._unwritten[0])
-                self._unwritten.pop(0)
-        except OSError as error:
-            # Training for hours must not die of a full disk: what could not
-            # be written stays in memory and is tried again each time.
-            self.warn(
-                "unwritten",
-                f"RankTracker could not write epoch "
-                f"{self._unwritten[0].epoch}: {error} It stays in memory; "
-                "writing is tried again at every measurement. After `fit`, "
-                "`tracker.recording` holds it.",
-            )
-
     def __getstate__(self) -> dict[str, Any]:
         # Deep-copied by KerasTuner and pickled by others: settings and
-        # records travel, open files and the model being trained do not.
-        # A copy has no part in a measurement that is on its way.
-        closed = ("_store", "_events", "_matrices", "_thread", "_flight")
-        return self.__dict__ | dict.fromkeys(closed)
+        # records travel, the model being trained does not. A copy has no part
+        # in a measurement that is on its way.
+        return self.__dict__ | dict.fromkeys(("_matrices", "_flight"))
 
 
 @dataclasses.dataclass
@@ -449,9 +374,3 @@ class _Flight:
     seconds: float
     keep: bool
     future: Future
-
-
-def _timed_spectra(copies, method, workers):
-    began = time.perf_counter()
-    spectra = list(linalg.spectra(copies, method, workers))
-    return spectra, time.perf_counter() - began

@@ -1,0 +1,102 @@
+"""Where the measurements of a run are written while it trains."""
+
+import pathlib
+from typing import Any
+
+from keras_lowrank.callbacks.trouble import Trouble
+from keras_lowrank.processes import is_chief
+from keras_lowrank.records import EventWriter
+from keras_lowrank.records import Measurement
+from keras_lowrank.records import Recording
+from keras_lowrank.records import Store
+from keras_lowrank.records import tensorboardx
+
+
+class Sinks:
+    """The store of a run and the event files of TensorBoard, where wanted.
+
+    Of several processes that train together the chief writes.
+
+    Args:
+        run_dir: Path of the store, or `None`.
+        tensorboard: Path of the event files, `True` for `run_dir`, or `None`.
+    """
+
+    def __init__(self, run_dir=None, tensorboard=None):
+        if tensorboard is True and run_dir is None:
+            raise ValueError(
+                "`tensorboard=True` writes the event files into `run_dir`. "
+                "Received: run_dir=None. Give a `run_dir`, or a path as "
+                "`tensorboard`."
+            )
+        if tensorboard:
+            # Missing, it is said now; there, its import is no cost of `fit`.
+            tensorboardx()
+        self.run_dir = None if run_dir is None else pathlib.Path(run_dir)
+        self.tensorboard = self.run_dir if tensorboard is True else tensorboard
+        self._store: Store | None = None
+        self._events: EventWriter | None = None
+        self._unwritten: list[Measurement] = []
+
+    def open(self) -> None:
+        """Open the store, before an hour is spent on training, not after."""
+        self._unwritten = []
+        if self.run_dir is not None and is_chief():
+            self._store = Store(self.run_dir)
+
+    def start(self, first_epoch: int, recording: Recording) -> Recording:
+        """Begin or continue a recording.
+
+        Args:
+            first_epoch: Int, epochs complete.
+            recording: `Recording` to go on with where there is no store.
+
+        Returns:
+            The one to go on with.
+        """
+        if self._store is not None:
+            recording = self._store.start_fit(
+                first_epoch, recording.measures, recording.info
+            )
+        if self.tensorboard and is_chief():
+            known = first_epoch in recording.epochs
+            self._events = EventWriter(self.tensorboard, first_epoch + known)
+        return recording
+
+    def write(self, measurement: Measurement) -> Trouble | None:
+        """Hand a measurement to all sinks.
+
+        Returns:
+            What to tell the user of, where it could not be written.
+        """
+        if self._events is not None:
+            self._events.write(measurement)
+        if self._store is None:
+            return None
+        self._unwritten.append(measurement)
+        try:
+            while self._unwritten:
+                self._store.write(self._unwritten[0])
+                self._unwritten.pop(0)
+        except OSError as error:
+            # Training for hours must not die of a full disk: what could not
+            # be written stays in memory and is tried again each time.
+            return (
+                "unwritten",
+                f"RankTracker could not write epoch "
+                f"{self._unwritten[0].epoch}: {error} It stays in memory; "
+                "writing is tried again at every measurement. After `fit`, "
+                "`tracker.recording` holds it.",
+            )
+        return None
+
+    def close(self) -> None:
+        """Close what is open."""
+        for sink in (self._store, self._events):
+            if sink is not None:
+                sink.close()
+        self._store = self._events = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Settings travel with a copy, open files do not.
+        return self.__dict__ | dict(_store=None, _events=None)
