@@ -58,16 +58,16 @@ class Spectrum:
             self._check_order()
 
     def _check_order(self):
-        finite = np.isfinite(self.values)
-        if finite.all():
-            ordered = np.all(np.diff(self.values) <= 0)
-            if self.values.size and (not ordered or self.values[-1] < 0):
-                raise ValueError(
-                    "`values` must be singular values: none negative, largest "
-                    f"first. Received: values={self.values}. Sort them with "
-                    "`np.sort(values)[::-1]`; take the square root first if "
-                    "they are eigenvalues of a Gram matrix."
-                )
+        values = self.values
+        ordered = (values[1:] <= values[:-1]).all()
+        positive = not values.size or values[-1] >= 0
+        if not (ordered and positive) and self.finite:
+            raise ValueError(
+                "`values` must be singular values: none negative, largest "
+                f"first. Received: values={values}. Sort them with "
+                "`np.sort(values)[::-1]`; take the square root first if "
+                "they are eigenvalues of a Gram matrix."
+            )
 
     @property
     def xp(self):

@@ -114,7 +114,7 @@ class TestHardCases:
         assert np.max(np.abs(gram / expected - 1)) > 1e-8
         np.testing.assert_allclose(auto, expected, rtol=1e-10)
 
-    @pytest.mark.parametrize("size", [100, 513])
+    @pytest.mark.parametrize("size", [100, 130, 513])
     @pytest.mark.parametrize("smallest", [1.2e-4, 5e-4, 1.1e-3, 1.6e-3])
     def test_auto_keeps_its_promise_wherever_the_tail_ends(
         self, size, smallest
@@ -139,6 +139,16 @@ class TestHardCases:
             found = linalg.spectrum(turned).values
             scale = found[0] / expected[0]
             np.testing.assert_allclose(found, scale * expected, rtol=1e-10)
+
+    def test_small_squares_are_decomposed_once(self, monkeypatch):
+        matrix = planted(np.geomspace(1, 3e-4, 40), (50, 40))
+        matrix = matrix.astype(np.float32)
+        expected = oracle(matrix)
+        monkeypatch.setattr(np.linalg, "eigvalsh", None)
+        found = linalg.spectrum(matrix)
+        np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+        # No finer than the entries, which are of float32.
+        assert found.resolution == pytest.approx(1e-7 * found.values[0])
 
     @pytest.mark.parametrize("basis", ["random", "of large values", "none"])
     def test_a_wrong_basis_is_noticed(self, basis, monkeypatch):
@@ -267,12 +277,10 @@ class TestEdges:
         assert read == [0]
 
     def test_threads_of_blas_are_given_back(self):
-        threads = [pool["num_threads"] for pool in linalg.host._blas().info()]
+        threads = [one.num_threads for one in linalg.host._blas()]
         linalg.spectrum(np.ones((4, 4)))
         list(linalg.spectra([np.ones((4, 4))] * 3, workers=2))
-        assert threads == [
-            pool["num_threads"] for pool in linalg.host._blas().info()
-        ]
+        assert threads == [one.num_threads for one in linalg.host._blas()]
 
     def test_threads_that_overlap_give_them_back_once(self):
         blas = linalg.host._blas()
@@ -282,9 +290,9 @@ class TestEdges:
             first.__enter__()
             second.__enter__()
             first.__exit__(None, None, None)
-            assert {pool["num_threads"] for pool in blas.info()} == {1}
+            assert {one.num_threads for one in blas} == {1}
             second.__exit__(None, None, None)
-            assert {pool["num_threads"] for pool in blas.info()} == {2}
+            assert {one.num_threads for one in blas} == {2}
 
 
 class TestOnTheBackend:

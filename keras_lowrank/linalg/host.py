@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import threading
-from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -102,16 +101,15 @@ def non_finite_reason(array: np.ndarray) -> str:
 
 
 @functools.cache
-def _blas() -> threadpoolctl.ThreadpoolController:
+def _blas() -> list[threadpoolctl.LibController]:
     # Looking up the loaded libraries costs milliseconds: once is enough.
-    loaded = threadpoolctl.ThreadpoolController()
-    ours = [
-        library.filepath
-        for library in loaded.lib_controllers
-        if library.user_api == "blas" and "numpy" in library.filepath
+    loaded = [
+        library
+        for library in threadpoolctl.ThreadpoolController().lib_controllers
+        if library.user_api == "blas"
     ]
     # NumPy's own, where it has one: another library's may be training.
-    return loaded.select(filepath=ours) if ours else loaded
+    return [one for one in loaded if "numpy" in one.filepath] or loaded
 
 
 class _SingleThread:
@@ -124,20 +122,23 @@ class _SingleThread:
     def __init__(self):
         self._lock = threading.Lock()
         self._inside = 0
-        self._limit: Any = None
+        self._before: list[int] = []
 
     def __enter__(self):
         with self._lock:
             if not self._inside:
-                self._limit = _blas().limit(limits=1, user_api="blas")
+                # `threadpool_limits` does so too, in five times the time.
+                self._before = [one.get_num_threads() for one in _blas()]
+                for library in _blas():
+                    library.set_num_threads(1)
             self._inside += 1
 
     def __exit__(self, *error):
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._limit.restore_original_limits()
-                self._limit = None
+                for library, before in zip(_blas(), self._before, strict=True):
+                    library.set_num_threads(before)
 
 
 _SINGLE_THREAD = _SingleThread()

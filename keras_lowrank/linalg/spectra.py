@@ -17,6 +17,7 @@ from keras_lowrank.linalg.host import single_threaded_blas
 from keras_lowrank.linalg.product import Product
 from keras_lowrank.linalg.refine import may_miss
 from keras_lowrank.linalg.refine import refined
+from keras_lowrank.linalg.refine import svd_pays
 from keras_lowrank.spectrum import Spectrum
 
 # Relative to the largest singular value: a float64 Gram matrix squares the
@@ -45,9 +46,9 @@ def spectrum(matrix, method: str = "auto") -> Spectrum:
             `Product`, which has as many values as it has inner dimensions,
             from a float64 SVD whatever the method.
         method: `"gram"`, `"svd"` or `"auto"`: `"svd"` for float64 (and
-            integer) entries, and for matrices with values of which `"gram"`
-            could miss what is promised (between 1e-4 and about 1e-3 of the
-            largest), `"gram"` otherwise.
+            integer) entries, for small matrices that are nearly square, and
+            for those with values of which `"gram"` could miss what is promised
+            (between 1e-4 and about 1e-3 of the largest), `"gram"` otherwise.
 
     Returns:
         A `Spectrum` with float64 values. Non-finite entries give NaN values
@@ -174,7 +175,9 @@ def _host_spectrum(array: np.ndarray | Product, method: str) -> Spectrum:
     else:
         found = _gram_values(blocks, exponent, method == "auto")
         relative = GRAM_RESOLUTION
-    values = np.sort(np.concatenate(found))[::-1]
+    values = found[0]
+    if count > 1:
+        values = np.sort(np.concatenate(found))[::-1]
     if exponent:
         values = np.ldexp(values, exponent)
     return Spectrum(values, shape, resolution=relative * float(values[0]))
@@ -215,6 +218,8 @@ def _gram_values(
 ) -> list[np.ndarray]:
     """Singular values of each block, from its Gram matrix."""
     sides = [tall(block) for block in blocks]
+    if promised and svd_pays(*sides[0].shape):
+        return [_svd_values(side, exponent) for side in sides]
     grams = [gram_matrix(side, exponent) for side in sides]
     found = [eigenvalue_roots(gram) for gram in grams]
     if not promised:
