@@ -1,6 +1,7 @@
-"""Names that Keras makes for layers, and names that do not change."""
+"""Names that Keras makes for layers, names that do not change, patterns."""
 
 import re
+from collections.abc import Callable
 from collections.abc import Iterable
 
 # Prefixes that Keras puts before the name of a layer it copies.
@@ -64,3 +65,25 @@ def snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def searcher(pattern, argument: str) -> Callable[[str], re.Match | None]:
+    """The search for a regular expression that a user gave.
+
+    Args:
+        pattern: String or compiled pattern.
+        argument: String, what the user gave it as.
+
+    Returns:
+        Function of a string.
+
+    Raises:
+        ValueError: for a string that is no regular expression.
+    """
+    try:
+        return re.compile(pattern).search
+    except re.error as error:
+        raise ValueError(
+            f"`{argument}` is no regular expression: {error}. "
+            f"Received: {pattern!r}."
+        ) from error

@@ -258,7 +258,8 @@ class TestArguments:
         many = inspect_file(
             weights, jobs=3, progress=lambda *now: told.append(now)
         )
-        assert told[0] == (1, 4, "wide") and told[-1] == (4, 4, "broken")
+        assert told[:2] == [(0, 4, ""), (1, 4, "wide")]
+        assert told[-1] == (4, 4, "broken")
         assert many.to_dict() == inspect_file(weights).to_dict()
 
 
@@ -394,6 +395,30 @@ def test_a_crash_of_a_library_is_an_error():
     done = run("-c", script)
     assert done.returncode == 2
     assert "ended by signal 11 (Segmentation fault)" in done.stderr
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_library_that_does_not_come_back_is_an_error(tmp_path):
+    sequential().save(tmp_path / "m.keras")
+    script = (
+        "import sys, keras_lowrank_cli as command\n"
+        "prepare = command.without_keras\n"
+        "def busy(*_):\n"
+        "    while True: pass\n"
+        "def patched():\n"
+        "    prepare()\n"
+        "    from keras_lowrank.checkpoints import hdf5\n"
+        "    from keras_lowrank.cli import inspect\n"
+        "    hdf5.h5py.File = busy\n"
+        "    inspect.SECONDS_TO_OPEN = 1\n"
+        "command.without_keras = patched\n"
+        f"sys.argv = ['', 'inspect', {str(tmp_path / 'm.keras')!r}]\n"
+        "sys.exit(command.main())"
+    )
+    done = run("-c", script)
+    assert done.returncode == 2, done.stderr
+    assert "ended by signal 24 (CPU time limit exceeded)" in done.stderr
 
 
 @pytest.mark.once

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +25,7 @@ from keras_lowrank.matricize import as_views
 from keras_lowrank.matricize import part_name
 from keras_lowrank.matricize import seen_parts
 from keras_lowrank.measures import as_measures
+from keras_lowrank.names import searcher
 from keras_lowrank.report import DEFAULT_MEASURES
 from keras_lowrank.report import METHODS
 from keras_lowrank.report import RankReport
@@ -65,8 +65,8 @@ def inspect_file(
     rank are measured as they are applied only in a model that was loaded.
 
     HDF5 is read by a C library, which some damaged files crash, and a process
-    with it; the command `keras-lowrank inspect` reads in a child process and
-    makes that an error.
+    with it, or keep busy for ever; the command `keras-lowrank inspect` reads
+    in a child process and makes that an error.
 
     Args:
         path: String or path of a `.keras`, `.weights.h5`, `.safetensors`,
@@ -84,7 +84,8 @@ def inspect_file(
         jobs: Int >= 1, threads to spread the matrices over; one matrix after
             another where `method` is `"certified"`.
         progress: Function called with the number of matrices that are done,
-            the number of all, and the name of the last one.
+            the number of all, and the name of the last one; first with none
+            done, when the file was opened and is understood.
 
     Returns:
         A `RankReport`, in whose rows `path` says where in the file a tensor
@@ -124,6 +125,8 @@ def inspect_file(
         if weights is not None:
             plan.select(weights)
         done, total = 0, len(plan.matrices)
+        if progress is not None:
+            progress(done, total, "")
         if method == "certified":
             results: Iterator = certified_spectra(plan.arrays())
         else:
@@ -214,13 +217,7 @@ class _Plan:
 
     def select(self, pattern: str) -> None:
         """Keep the matrices whose names a regular expression is found in."""
-        try:
-            search = re.compile(pattern).search
-        except re.error as error:
-            raise ValueError(
-                f"`weights` is no regular expression: {error}. "
-                f"Received: {pattern!r}."
-            ) from error
+        search = searcher(pattern, "weights")
         kept = [m for m in self.matrices if search(self.rows[m.row]["name"])]
         if not kept:
             names = [self.rows[m.row]["name"] for m in self.matrices[:20]]

@@ -1,9 +1,15 @@
 """`keras-lowrank inspect`: the ranks of the weights in a file."""
 
+import contextlib
+import importlib.util
+import math
 import pathlib
 import sys
 
 METHODS = ("auto", "gram", "svd", "certified")
+
+# Of the processor, for all but the entries of the tensors.
+SECONDS_TO_OPEN = 60
 
 # Of a command that others act upon: their numbers are promised.
 FINE, BEYOND, ERROR = 0, 1, 2
@@ -133,7 +139,12 @@ def _read(options, measures):
             "A file is read without a backend. Received: --backend "
             f"{options.backend}. Leave it out, or load the model with --load."
         )
-    with _Progress() as progress:
+    with _Progress() as progress, _time_to_open() as opened:
+
+        def report(done: int, total: int, name: str) -> None:
+            opened()
+            progress.report(done, total, name)
+
         return inspect_file(
             options.file,
             measures,
@@ -142,7 +153,7 @@ def _read(options, measures):
             strict=options.strict,
             method=options.method,
             jobs=options.jobs,
-            progress=progress.report,
+            progress=report,
         )
 
 
@@ -180,6 +191,34 @@ def _write(report, options) -> None:
         print(text)
     else:
         pathlib.Path(options.output).write_text(f"{text}\n", "utf-8")
+
+
+@contextlib.contextmanager
+def _time_to_open():
+    """Let the system end this process if a file takes too long to open.
+
+    HDF5 is read by a library in C that some damaged files keep busy for ever.
+    Gives the function that takes the limit away.
+    """
+    if importlib.util.find_spec("resource") is None:  # there is none on Windows
+        yield lambda: None
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+
+    def opened() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, before)
+
+    taken = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(taken.ru_utime + taken.ru_stime) + SECONDS_TO_OPEN
+    soft, hard = before
+    if soft == resource.RLIM_INFINITY or limit < soft:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    try:
+        yield opened
+    finally:
+        opened()
 
 
 class _Progress:

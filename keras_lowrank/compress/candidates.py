@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from typing import Any
 
 import keras
@@ -17,6 +16,7 @@ from keras_lowrank.linalg import host_array
 from keras_lowrank.linalg import non_finite_reason
 from keras_lowrank.linalg import spectrum
 from keras_lowrank.linalg import whitened
+from keras_lowrank.names import searcher
 from keras_lowrank.weights import locate_layers
 from keras_lowrank.weights import weight_matrices
 
@@ -177,10 +177,9 @@ def layer_names(layers: dict[str, Any], selected=None) -> set[str]:
     found: set[str] = set()
     for one in selected if isinstance(selected, (list, tuple)) else [selected]:
         if isinstance(one, str):
-            pattern = re.compile(one)
-            names = {name for name in layers if name == one} or {
-                name for name in layers if pattern.search(name)
-            }
+            names = {name for name in layers if name == one} or set(
+                filter(searcher(one, "layers"), layers)
+            )
         else:
             names = {name for name, layer in layers.items() if layer is one}
         if not names:

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_lowrank.names import searcher
 from keras_lowrank.weights.matrices import WeightMatrix
 
 
@@ -63,13 +64,7 @@ def _matching(pattern, matrices) -> set[int]:
     exact = _where(matrices, lambda m: m.name == pattern)
     if exact:
         return exact
-    try:
-        search = re.compile(pattern).search
-    except re.error as error:
-        raise ValueError(
-            f"`weights` is no regular expression: {error}. "
-            f"Received: {pattern!r}."
-        ) from error
+    search = searcher(pattern, "weights")
     # Paths hold numbers that change with each process, so names come first.
     named = _where(matrices, lambda m: search(m.name))
     return named or _where(matrices, lambda m: search(m.path))
