@@ -191,11 +191,7 @@ class Table:
 
     def to_html(self) -> str:
         """The table as a page by itself."""
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{html.escape(self.title)}</title></head>\n"
-            f"<body>{self._repr_html_()}</body></html>"
-        )
+        return html_page(self.title, [self._repr_html_()])
 
     def to_frame(self):
         """The rows as a `pandas.DataFrame`. Needs pandas."""
@@ -228,6 +224,37 @@ class Table:
             f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
             f"{notes}"
         )
+
+
+# Of every page that the library writes; no page needs another file.
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em;
+  padding: 0 1em; color: #222; background: #fff; }
+table { border-collapse: collapse; margin: 1.5em 0 .5em; font-size: 13px; }
+caption { text-align: left; font-weight: 600; font-size: 16px; }
+th, td { padding: .15em .7em; text-align: right; white-space: pre-line;
+  border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
+p { max-width: 60em; } img { max-width: 100%; } pre { overflow-x: auto; }
+"""
+
+
+def html_page(title: str, parts: Iterable[str], style: str = "") -> str:
+    """A page of HTML that stands by itself.
+
+    Args:
+        title: String, plain text.
+        parts: Iterable of strings of HTML, the body.
+        style: String, CSS after that of all pages.
+    """
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title>"
+        f"<style>{_STYLE}{style}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
 
 
 def _markdown(text: str) -> str:

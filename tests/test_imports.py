@@ -20,6 +20,7 @@ FLOORS = {
     "version": 1,
     "tables": 1,
     "names": 1,
+    "images": 1,
     "spectrum": 1,
     "matricize": 1,
     "roles": 1,
@@ -44,6 +45,7 @@ FLOORS = {
     "checkpoints": 6,
     "experiments": 7,
     "search": 8,
+    "pages": 8,
     "cli": 9,
 }
 

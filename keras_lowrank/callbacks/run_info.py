@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lowrank.decay import weight_decay_table
 from keras_lowrank.processes import process_count
 from keras_lowrank.version import __version__
 
@@ -25,6 +26,7 @@ def run_info(
     return {
         "model": model.name,
         "optimizer": _optimizer_info(model),
+        "weight_decay": _decay_info(model),
         "fit": dict(fit or {}),
         "method": recorder.method,
         "weights": recorder.weights,
@@ -52,6 +54,23 @@ def _optimizer_info(model) -> dict[str, Any] | None:
     except Exception as error:
         # Somebody's optimizer without a config is no reason not to train.
         return info | {"config_error": f"{type(error).__name__}: {error}"}
+
+
+def _decay_info(model) -> dict[str, Any] | None:
+    """How each variable decays as the run begins, and what is amiss."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not model.built:
+        return None
+    try:
+        table = weight_decay_table(model)
+    except Exception as error:
+        # As above: what cannot be described can be trained.
+        return {"error": f"{type(error).__name__}: {error}"}
+    kept = ("name", "role", "route", "coupling", "rate")
+    return {
+        "variables": [{key: row[key] for key in kept} for row in table.rows],
+        "warnings": table.warnings,
+    }
 
 
 def learning_rate(model) -> float | None:

@@ -8,13 +8,25 @@ from keras_lowrank.cli import compare
 from keras_lowrank.cli import compress
 from keras_lowrank.cli import demo
 from keras_lowrank.cli import inspect
+from keras_lowrank.cli import plot
+from keras_lowrank.cli import report
 from keras_lowrank.cli import reproduce
 from keras_lowrank.cli import run
 from keras_lowrank.cli import search
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
-COMMANDS = (demo, run, compare, search, compress, reproduce, inspect)
+COMMANDS = (
+    demo,
+    run,
+    plot,
+    report,
+    compare,
+    search,
+    compress,
+    reproduce,
+    inspect,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

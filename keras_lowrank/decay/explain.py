@@ -86,6 +86,21 @@ def explain_weight_decay(model: keras.Model) -> WeightDecayTable:
     >>> [round(row["decay"], 4) for row in table.rows]
     [0.05, 0.0]
     """
+    table = weight_decay_table(model)
+    for message in table.warnings:
+        warnings.warn(message, KerasLowrankWarning, stacklevel=2)
+    return table
+
+
+def weight_decay_table(model: keras.Model) -> WeightDecayTable:
+    """What `explain_weight_decay` returns, without its warnings being issued.
+
+    Args:
+        model: Compiled and built `keras.Model`.
+
+    Returns:
+        `WeightDecayTable`, whose attribute `warnings` has them.
+    """
     _check_model(model)
     trainable = {id(variable) for variable in model.trainable_variables}
     variables = [
@@ -93,13 +108,10 @@ def explain_weight_decay(model: keras.Model) -> WeightDecayTable:
         for location in locate_variables(model)
         if id(location.variable) in trainable
     ]
-    messages = list(advice(model, variables))
-    for message in messages:
-        warnings.warn(message, KerasLowrankWarning, stacklevel=2)
     return WeightDecayTable(
         f"Weight decay of '{model.name}' with {_updaters(variables)}",
         [_row(one) for one in variables],
-        messages,
+        advice(model, variables),
         remarks(variables),
     )
 

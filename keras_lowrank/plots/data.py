@@ -32,9 +32,13 @@ class Line:
             `"measured"`, `"certified"`, `"vacuous"`, `"closed form"`,
             `"beyond"` for one that lies outside of the axes, `"trial"` of a
             search or its `"default"`. A line joins them by default.
+        low: Array of shape `(n,)`, the lower ends of bars, or `None`.
+        high: Array of shape `(n,)`, the upper ends, or `None`.
+        shade: Float in [0, 1], the place of the line in a sequence of many,
+            such as the depth of a layer, which gives it its colour.
 
     Raises:
-        ValueError: for an unknown mark.
+        ValueError: for an unknown mark, or bars that do not fit.
     """
 
     label: str
@@ -44,6 +48,7 @@ class Line:
     mark: str = ""
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+    shade: float | None = None
 
     def __post_init__(self):
         if self.mark and self.mark not in MARKS:

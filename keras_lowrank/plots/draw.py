@@ -8,7 +8,9 @@ import numpy as np
 
 from keras_lowrank.plots.data import Line
 from keras_lowrank.plots.data import Panel
+from keras_lowrank.plots.draw_heat import draw_heat
 from keras_lowrank.plots.draw_map import draw_map
+from keras_lowrank.plots.heat import Heat
 from keras_lowrank.plots.log_axis import make_logarithmic
 from keras_lowrank.plots.maps import Map
 
@@ -42,12 +44,17 @@ _ROW_HEIGHT = 0.26  # inches
 _LETTER = 0.065  # inches, of the names of rows
 
 
-def draw_panels(panels: Sequence[Panel | Map], title: str = ""):
+def draw_panels(
+    panels: Sequence[Panel | Map | Heat],
+    title: str = "",
+    columns: int | None = None,
+):
     """Draw panels side by side.
 
     Args:
-        panels: Sequence of `Panel` and `Map`.
+        panels: Sequence of `Panel`, `Map` and `Heat`.
         title: String above them all.
+        columns: Int, panels in a row; all of them by default.
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved with `savefig`. It belongs
@@ -63,28 +70,36 @@ def draw_panels(panels: Sequence[Panel | Map], title: str = ""):
             "Figures need Matplotlib. Install it with "
             '`pip install "keras-lowrank[plots]"`.'
         ) from error
+    columns = min(columns or len(panels), len(panels))
     sizes = [_size(panel) for panel in panels]
-    width = sum(width for width, _ in sizes)
-    height = max((height for _, height in sizes), default=0)
+    rows = [
+        sizes[at : at + columns] for at in range(0, len(sizes), columns or 1)
+    ]
+    width = max((sum(w for w, _ in row) for row in rows), default=0)
+    height = sum(max(h for _, h in row) for row in rows)
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(title)
-    for axes, panel in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
+    places = figure.subplots(len(rows), columns, squeeze=False).flat
+    for axes, panel in itertools.zip_longest(places, panels):
+        if panel is None:
+            axes.remove()  # the last row has fewer
+            continue
         if isinstance(panel, Map):
             panel = panel.averaged()
             draw_map(axes, panel)
+        elif isinstance(panel, Heat):
+            draw_heat(axes, panel)
         else:
             _draw_lines(axes, panel)
         _draw_words(axes, panel)
     return figure
 
 
-def _size(panel: Panel | Map) -> tuple[float, float]:
+def _size(panel: Panel | Map | Heat) -> tuple[float, float]:
     """Width and height of a panel, in inches."""
     width = max(4.2, _LETTER * 1.5 * len(panel.title))
-    if isinstance(panel, Map):
+    if isinstance(panel, (Map, Heat)):
         return width + 0.8, 4.2  # beside it is the scale of the colours
     if not panel.rows:
         return width, 4.2 if _has_marks(panel) else 3.6
@@ -98,7 +113,7 @@ def _has_marks(panel: Panel) -> bool:
     return any(line.mark for line in panel.lines)
 
 
-def _draw_words(axes, panel: Panel | Map) -> None:
+def _draw_words(axes, panel: Panel | Map | Heat) -> None:
     """Title, caption, and what the axes are."""
     axes.set_title(panel.title, fontsize=10, pad=16 if panel.caption else 6)
     axes.set_xlabel(panel.x_label)
@@ -115,7 +130,8 @@ def _draw_words(axes, panel: Panel | Map) -> None:
             fontsize=6,
             color="0.4",
         )
-    axes.grid(alpha=0.25)
+    if not isinstance(panel, Heat):
+        axes.grid(alpha=0.25)
 
 
 def _draw_lines(axes, panel: Panel) -> None:
@@ -125,6 +141,8 @@ def _draw_lines(axes, panel: Panel) -> None:
             style = {"linestyle": "none"} | _MARKS[line.mark]
             if line.mark in _HOLLOW:
                 style |= {"markerfacecolor": "none", "markeredgewidth": 1.5}
+        elif line.shade is not None:
+            style = {"color": _shaded(line.shade), "linewidth": 1.2}
         else:
             style = next(faint_styles if line.faint else styles)
         _draw_line(axes, line, style)
@@ -166,6 +184,13 @@ def _draw_line(axes, line: Line, style: dict[str, Any]) -> None:
         capsize=2.5,
         **{"marker": "o", "markersize": 3.5} | style,
     )
+
+
+def _shaded(place: float):
+    """A colour of a sequence; the brightest are not seen on white."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](0.9 * place)
 
 
 def _is_negative(panel: Panel) -> bool:

@@ -12,7 +12,8 @@ def make_logarithmic(axis, places) -> None:
     """Make an axis logarithmic, with a tick at each place if these are few.
 
     Hyperparameters are searched at a few values, such as batch sizes of 8, 16
-    and 32; the powers of ten between them are none of those.
+    and 32; the powers of ten between them are none of those. Zero, as of no
+    decay, has a place below the least.
 
     Args:
         axis: `matplotlib.axis.Axis`, of the values as drawn.
@@ -20,16 +21,23 @@ def make_logarithmic(axis, places) -> None:
     """
     from matplotlib.ticker import NullLocator
 
-    # `Axis.set_scale` is private, that of the axes is not.
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     values = np.unique(np.asarray(places, np.float64))
-    values = values[np.isfinite(values) & (values > 0)]
+    values = values[np.isfinite(values) & (values >= 0)]
+    least = values[values > 0].min(initial=np.inf)
+    # `Axis.set_scale` is private, that of the axes is not.
+    set_scale = getattr(axis.axes, f"set_{axis.axis_name}scale")
+    if 0 in values and np.isfinite(least):
+        set_scale("symlog", linthresh=least)
+    else:
+        set_scale("log")
+        values = values[values > 0]
     if not 2 <= len(values) <= _MOST:
         return
     texts = [_short(value) for value in values.tolist()]
     longest = max(map(len, texts))
     apart = _LETTER * longest if axis.axis_name == "x" else _LINE
-    steps = np.diff(np.log10(values))
+    # Zero is as far below the least as a tenth of it would be.
+    steps = np.diff(np.log10(np.maximum(values, least / 10)))
     if np.min(steps) >= apart * np.sum(steps):
         axis.set_ticks(values, texts)
         axis.set_minor_locator(NullLocator())

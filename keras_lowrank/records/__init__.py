@@ -1,5 +1,6 @@
 """What a run leaves behind, in memory, on disk and for TensorBoard."""
 
+from keras_lowrank.records.finding import find_runs
 from keras_lowrank.records.hparams import write_experiment
 from keras_lowrank.records.hparams import write_hparams
 from keras_lowrank.records.reading import open_run

@@ -15,20 +15,10 @@ from keras_lowrank.experiments.compare.tables import thin
 from keras_lowrank.experiments.runs import write_whole
 from keras_lowrank.plots import draw_panels
 from keras_lowrank.tables import Table
+from keras_lowrank.tables import html_page
 
 if TYPE_CHECKING:
     from keras_lowrank.experiments.compare.comparison import Comparison
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em;
-  padding: 0 1em; color: #222; background: #fff; }
-table { border-collapse: collapse; margin: 1.5em 0 .5em; font-size: 13px; }
-caption { text-align: left; font-weight: 600; font-size: 16px; }
-th, td { padding: .15em .7em; text-align: right; white-space: pre-line;
-  border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-p { max-width: 60em; } img { max-width: 100%; } pre { overflow-x: auto; }
-"""
 
 
 def tables(comparison: "Comparison") -> list[Table]:
@@ -114,12 +104,7 @@ def to_html(comparison: "Comparison", figure: bytes | None = None) -> str:
         parts.append(f"<pre>{html.escape(text)}</pre>")
     spec = html.escape(comparison.spec.to_toml().strip())
     parts.append(f"<p>Spec</p><pre>{spec}</pre>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{head}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
+    return html_page(title(comparison), parts)
 
 
 def save(comparison: "Comparison", out_dir) -> dict[str, pathlib.Path]:
