@@ -1,6 +1,7 @@
 """The examples that are programs run, and say what their data say."""
 
 import importlib
+import importlib.util
 import pathlib
 import sys
 
@@ -8,9 +9,20 @@ import pytest
 
 pd = pytest.importorskip("pandas")
 
-COMPRESSIBILITY = pathlib.Path(__file__).parent.parent.joinpath(
-    "examples", "compressibility"
-)
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+COMPRESSIBILITY = EXAMPLES / "compressibility"
+# What a run of each has to print, in whatever order.
+SAID = {
+    "image_classifier": [
+        "conv_2/kernel",
+        "Dead channels",
+        "keras-lowrank report",
+    ],
+    "text_transformer": ["block_0_attention/query/kernel[head 1]"],
+    "custom_training_loop": ["epoch 2: loss", "hidden_1/kernel"],
+    "tuner_search": ["weight_decay"],
+    "compress_model": ["small.keras", "parameters in place of"],
+}
 
 
 @pytest.fixture
@@ -21,6 +33,30 @@ def example(monkeypatch):
     yield importlib.import_module
     for name in {"run", "summarize"} - before:
         sys.modules.pop(name, None)
+
+
+def run_smoke(name, directory, monkeypatch, capsys):
+    """Run an example as a user would, but in this process."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "argv", [name, "--smoke"])
+    program.main()
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_smoke(name, tmp_path, monkeypatch, capsys):
+    told = run_smoke(name, tmp_path, monkeypatch, capsys)
+    assert [words for words in SAID[name] if words not in told] == []
+
+
+@pytest.mark.once
+def test_several_backends_smoke(tmp_path, monkeypatch, capsys):
+    told = run_smoke("several_backends", tmp_path, monkeypatch, capsys)
+    assert "report.html" in told
 
 
 def test_compressibility_smoke(example, tmp_path, monkeypatch, capsys):
