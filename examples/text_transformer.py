@@ -68,8 +68,8 @@ def main():
     text = sums(64 if smoke else 8000, seed=0)
     width, heads, depth = (16, 2, 1) if smoke else (64, 4, 2)
     model = make_model(width, heads, depth)
-    # AdamW's own decay reaches other variables on each backend. This one, of
-    # kernels and embeddings alone, is decoupled as well and everywhere the same.
+    # The decay of AdamW reaches other variables on each backend. This one is
+    # decoupled as well, and of kernels and embeddings alone on all of them.
     decay = kl.WeightDecay(arguments.decay, covers=["kernel", "embedding"])
     model.compile(
         decay.wrap(keras.optimizers.Adam(1e-3)),
