@@ -82,6 +82,8 @@ def depth(count: int) -> dict:
     from keras_lowrank import linalg
     from keras_lowrank import weight_matrices
 
+    # Keras walks the graph of a model by calls within calls.
+    sys.setrecursionlimit(20 * count + 1000)
     model = keras.Sequential(
         [
             keras.Input((SIDE,)),

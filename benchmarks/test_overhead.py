@@ -147,8 +147,10 @@ def test_in_turn(tracker, keep, targets):
     ]
     title = "RankTracker" if tracker == "rank" else "TheoryTracker"
     notes = [
-        "Medians of pairs of epochs that took turns in one process, and the "
-        "quartiles; steps end before the tracker does what it does after an "
+        "Epochs that took turns in one process: those of the fastest quarter "
+        "of either side, and in brackets the quartiles of pairs, which say how "
+        "uneven the machine is; steps end before the tracker does what it does "
+        "after an "
         "epoch. Epochs are short, so that what is done once in each weighs "
         "more than in full ones.",
         *missing(),

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_lowrank import linalg
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Steps:
@@ -58,6 +60,7 @@ class StepLog:
         self.decay = decay
         self._first = self._updates()
         self._buffer: Any = None
+        self._calls = 0  # of `apply`, where Python sees each of them
 
     def attach(self) -> None:
         """Begin to write; what was attached before is detached."""
@@ -76,6 +79,12 @@ class StepLog:
         apply, save = optimizer.apply, optimizer.save_own_variables
 
         def apply_and_write(grads, trainable_variables=None):
+            if linalg.runs_eagerly():
+                self._calls += 1
+                if not self._is_late(self._calls - 1):
+                    # Nothing would be written, at the cost of ten operations.
+                    apply(grads, trainable_variables)
+                    return
             given = [
                 ops.cast(value, "float32")
                 for value in (optimizer.learning_rate, self.decay())
@@ -127,14 +136,22 @@ class StepLog:
                 self._buffer.value, (place, 0), self._row(given)[None]
             )
 
-        if self.steps_per_epoch is None or self.rows >= self.steps_per_epoch:
+        late = self._is_late(made - 1 - self._first)
+        if isinstance(late, bool):
             self._buffer.assign(written())
             return
-        phase = ops.mod(made - 1 - self._first, self.steps_per_epoch)
-        late = phase >= self.steps_per_epoch - self.rows
         self._buffer.assign(
             ops.cond(late, written, lambda: ops.copy(self._buffer.value))
         )
+
+    def _is_late(self, step):
+        """Whether a step, counted from 0, is one whose state is kept.
+
+        `True` where all are; a tensor where the step is one.
+        """
+        if self.steps_per_epoch is None or self.rows >= self.steps_per_epoch:
+            return True
+        return step % self.steps_per_epoch >= self.steps_per_epoch - self.rows
 
     def _row(self, given):
         values = list(given)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from keras_lowrank.linalg.scopes import compiled_by_xla
     from keras_lowrank.linalg.scopes import float64
     from keras_lowrank.linalg.scopes import full_precision
+    from keras_lowrank.linalg.scopes import runs_eagerly
     from keras_lowrank.linalg.tensors import finite_blocks
     from keras_lowrank.linalg.tensors import log_det
     from keras_lowrank.linalg.tensors import product_core
@@ -56,6 +57,7 @@ _OF_TENSORS = {
     "compiled_by_xla": "scopes",
     "float64": "scopes",
     "full_precision": "scopes",
+    "runs_eagerly": "scopes",
     "finite_blocks": "tensors",
     "log_det": "tensors",
     "product_core": "tensors",

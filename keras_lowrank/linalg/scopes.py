@@ -35,6 +35,25 @@ def compiled_by_xla() -> bool:
     return False
 
 
+def runs_eagerly() -> bool:
+    """Whether Python runs each operation now, rather than describing it.
+
+    Returns:
+        Boolean. `False` while a step is traced or compiled, and on JAX, whose
+        steps always are.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        return not torch.compiler.is_compiling()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly()
+    return False
+
+
 @contextlib.contextmanager
 def float64():
     """Let the backend compute in float64, for as long as the block lasts.
