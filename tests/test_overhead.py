@@ -15,19 +15,22 @@ from keras_lowrank.callbacks import rank_tracker
 from keras_lowrank.callbacks.budget import Budget
 
 
-def simulated(share, epochs, seconds, cost, first=None, known=True):
+def simulated(share, epochs, seconds, cost, first=None, known=True, hook=0.0):
     """Epochs measured, and the share of the time that this took at the end."""
     budget = Budget(share, epochs if known else None)
-    clock = spent = cost  # the initialisation
-    measured = [0]
+    measured, measuring, asking = [0], cost, 0.0
+    trained = 0.0
     for epoch in range(1, epochs + 1):
-        clock += seconds if first is None or epoch > 1 else first
+        trained += seconds if first is None or epoch > 1 else first
+        asking += hook
+        spent = measuring + asking
         if epoch == epochs or budget.allows(
-            epoch, measured[-1], clock, spent, cost
+            epoch, measured[-1], trained + spent, spent, measuring, cost
         ):
-            clock, spent = clock + cost, spent + cost
+            measuring += cost
             measured.append(epoch)
-    return measured, spent / clock
+    spent = measuring + asking
+    return measured, spent / (trained + spent)
 
 
 @pytest.mark.once
@@ -66,6 +69,12 @@ class TestBudget:
         if taken < 0.004:  # room for twice as many
             assert (gaps[1:] == 1).all()
         assert gaps.max() <= 2 * np.median(gaps) + 2
+
+    def test_being_asked_counts_as_well(self):
+        # Half of one percent goes into being asked, whatever is measured.
+        measured, taken = simulated(0.01, 150, 0.02, 0.004, hook=1e-4)
+        assert taken <= 0.01
+        assert 3 <= len(measured) < len(simulated(0.01, 150, 0.02, 0.004)[0])
 
     def test_a_long_first_epoch_promises_nothing_of_the_others(self):
         # Compiling takes a hundred times what an epoch does.

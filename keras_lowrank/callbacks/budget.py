@@ -23,7 +23,7 @@ class Budget:
     >>> spent, measured = 0.05, [0]
     >>> for epoch in range(1, 40):
     ...     now = epoch + spent
-    ...     if budget.allows(epoch, measured[-1], now, spent, cost=0.05):
+    ...     if budget.allows(epoch, measured[-1], now, spent, spent, 0.05):
     ...         spent += 0.05
     ...         measured.append(epoch)
     >>> measured
@@ -33,7 +33,7 @@ class Budget:
     def __init__(self, share: float, epochs: int | None):
         self.share = share
         self.epochs = epochs
-        self._first: tuple[int, float] | None = None
+        self._first: tuple[int, float, float] | None = None
 
     def allows(
         self,
@@ -41,6 +41,7 @@ class Budget:
         measured: int,
         seconds: float,
         spent: float,
+        measuring: float,
         cost: float,
     ) -> bool:
         """Whether to measure now, at the end of an epoch.
@@ -52,19 +53,22 @@ class Budget:
             epoch: Int, epochs complete.
             measured: Int, how many were complete at the last measurement.
             seconds: Float, since the fit began.
-            spent: Float, seconds of these that measuring took.
+            spent: Float, seconds of these that the tracker took.
+            measuring: Float, seconds of `spent` that went into measurements;
+                the rest goes into being asked after every epoch.
             cost: Float, seconds that a measurement takes.
         """
-        trained = seconds - spent
+        trained, asking = seconds - spent, spent - measuring
         if self._first is None:
-            self._first = epoch, trained
-        first, then = self._first
+            self._first = epoch, trained, asking
+        first, then, asked = self._first
         if self.epochs is None or epoch == first:
             # Nobody knows how long it goes on, so the last one is kept back.
             return spent + 2 * cost <= self.share * seconds
         of_an_epoch = (trained - then) / (epoch - first)
         total = seconds + (self.epochs - epoch) * of_an_epoch
-        left = self.share * total - spent - cost  # for the last one
+        to_come = (self.epochs - epoch) * (asking - asked) / (epoch - first)
+        left = self.share * total - spent - to_come - cost  # for the last one
         affordable = math.floor(left / cost) if cost > 0 else self.epochs
         if affordable < 1:
             return False

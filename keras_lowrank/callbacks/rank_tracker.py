@@ -164,8 +164,10 @@ class RankTracker(keras.callbacks.Callback):
         self._features: Any = {}  # before the first epoch there are none
         self._budget: Budget | None = None
         self._measured: int | None = None  # the epoch of the last measurement
-        self._cost = 0.0  # seconds that it took of the fit
+        self._taken = 0  # measurements
+        self._measuring = 0.0  # seconds that these took of the fit
         self._callbacks: list = []
+        self._processes = 1
 
     @property
     def measures(self):
@@ -186,6 +188,7 @@ class RankTracker(keras.callbacks.Callback):
         self.left_out = 0
         with self._on_the_clock():
             self.recorder.open()
+            self._processes = process_count()
             self._callbacks, self._batch_size = enclosing_fit(self.params)
             for trouble in consumers_listed_before(
                 self, self._callbacks, self.recorder.log_keys
@@ -218,7 +221,7 @@ class RankTracker(keras.callbacks.Callback):
             # `logs` have all keys from the first epoch on, the last values at
             # the end, and the same in all processes that train together.
             first = not self.recorder.log_values()
-            self.recorder.collect(wait=last or first or process_count() > 1)
+            self.recorder.collect(wait=last or first or self._processes > 1)
             if logs is not None:
                 logs.update(self.recorder.log_values())
 
@@ -285,7 +288,7 @@ class RankTracker(keras.callbacks.Callback):
     # Measuring --------------------------------------------------------------
 
     def _set_budget(self, share: float):
-        if process_count() == 1:
+        if self._processes == 1:
             self._budget = Budget(share, (self.params or {}).get("epochs"))
         elif self.every is not None:
             self.recorder.warn(
@@ -303,7 +306,8 @@ class RankTracker(keras.callbacks.Callback):
             self._measured or 0,
             time.perf_counter() - self._began,
             self.own_seconds,
-            self._cost,
+            self._measuring,
+            self._measuring / self._taken if self._taken else 0.0,
         )
         if not self._due(self._epoch):
             return False
@@ -331,7 +335,7 @@ class RankTracker(keras.callbacks.Callback):
         # What was recorded only the chief can see. Others, who might need it
         # for their `logs` or have to be there when a kernel is put together
         # from all processes, begin with a measurement, and so it does too.
-        if not wanted and process_count() == 1:
+        if not wanted and self._processes == 1:
             return
         if build_as_fit_will(self.model):
             self.recorder.prepare(self.model)
@@ -357,7 +361,8 @@ class RankTracker(keras.callbacks.Callback):
             later=self.asynchronous,
         )
         self._measured = self._epoch
-        self._cost = time.perf_counter() - began
+        self._taken += 1
+        self._measuring += time.perf_counter() - began
 
     @contextlib.contextmanager
     def _on_the_clock(self):

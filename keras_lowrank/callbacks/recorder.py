@@ -87,6 +87,8 @@ class Recorder:
         self._matrices: Any = None
         self._variables: list[int] = []
         self._latest: Measurement | None = None
+        self._logged: Measurement | None = None
+        self._log_values: dict[str, float] = {}
         self._flight: _Flight | None = None
         self._warned: set[str] = set()
 
@@ -262,12 +264,15 @@ class Recorder:
             latest = self.recording.measurements[-1]
         if latest is None:
             return {}
-        means = (latest.mean, latest.feature_mean)
-        return {
-            key.format(measure.name): mean(measure.name)
-            for key, mean in zip(self._keys, means, strict=False)
-            for measure in self.measures
-        }
+        if latest is not self._logged:  # asked for after every epoch
+            means = (latest.mean, latest.feature_mean)
+            self._log_values = {
+                key.format(measure.name): mean(measure.name)
+                for key, mean in zip(self._keys, means, strict=False)
+                for measure in self.measures
+            }
+            self._logged = latest
+        return dict(self._log_values)
 
     @property
     def _keys(self) -> list[str]:
