@@ -30,7 +30,7 @@ def torch_step(model, loss_fn):
         with torch.no_grad():
             gradients = [weight.value.grad for weight in weights]
             model.optimizer.apply(gradients, weights)
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -136,12 +136,10 @@ def main():
         losses = [step(x[i], y[i]) for i in batches.reshape(steps, BATCH)]
         if hasattr(step, "write_back"):
             step.write_back()
-        logs = {"loss": float(np.mean(losses))}
-        callbacks.on_epoch_end(epoch, logs)
-        print(
-            f"epoch {epoch + 1}: loss {logs['loss']:.4f}, "
-            f"mean rank {logs['rank_mean']:.1f}"
-        )
+        loss = float(np.mean(losses))
+        callbacks.on_epoch_end(epoch, {"loss": loss})
+        rank = tracker.history["rank_mean"][-1]
+        print(f"epoch {epoch + 1}: loss {loss:.4f}, last mean rank {rank:.1f}")
     callbacks.on_train_end()
     tracker.summary()
 

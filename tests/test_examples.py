@@ -18,7 +18,7 @@ SAID = {
         "Dead channels",
         "keras-lowrank report",
     ],
-    "text_transformer": ["block_0_attention/query/kernel[head 1]"],
+    "text_transformer": ["block_0_attention/query/kernel[head_1]"],
     "custom_training_loop": ["epoch 2: loss", "hidden_1/kernel"],
     "tuner_search": ["weight_decay"],
     "compress_model": ["small.keras", "parameters in place of"],

@@ -63,10 +63,10 @@ def run_page(
     title = f"Ranks of {title}"
     sections = {
         "In short": _outcomes(runs),
-        "Mind": _warnings(runs),
+        "Mind": warning_parts(runs),
         "Spectra, epoch by epoch": viewer(runs),
         "Figures": [
-            _figure(picture)
+            figure_part(picture)
             for picture in gallery(runs, None, measures, weights)
         ],
         "Tables": [_scrolled(_table_of(run)) for run in runs],
@@ -125,7 +125,8 @@ def _outcomes(runs: Sequence[FoundRun]) -> list[str]:
     ]
 
 
-def _warnings(runs: Sequence[FoundRun]) -> list[str]:
+def warning_parts(runs: Sequence[FoundRun]) -> list[str]:
+    """What to mind of each run, as paragraphs."""
     found = [(run.name, text) for run in runs for text in findings(run)]
     if not found:
         return ['<p class="fine">Nothing is amiss with these runs.</p>']
@@ -177,7 +178,7 @@ def _flat(told: Mapping[str, Any], prefix: str = "") -> Iterable:
             yield f"{prefix}{key}", value
 
 
-def _figure(picture: Picture) -> str:
+def figure_part(picture: Picture) -> str:
     """A figure as an image in the page, sharp at any size."""
     from matplotlib import rc_context
 
