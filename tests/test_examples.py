@@ -20,7 +20,7 @@ SAID = {
     ],
     "text_transformer": ["block_0_attention/query/kernel[head_1]"],
     "custom_training_loop": ["epoch 2: loss", "hidden_1/kernel"],
-    "tuner_search": ["weight_decay"],
+    "tuner_search": ["Trials, the best first"],
     "compress_model": ["small.keras", "parameters in place of"],
 }
 
