@@ -181,6 +181,7 @@ class TestPanels:
     def test_rank_and_metric(self, runs):
         panel = rank_and_metric({"one": runs[0].recording}, "rank")
         path, end = panel.lines
+        assert (path.label, end.label) == ("on the way", "one")
         assert path.x.tolist() == pytest.approx([0.6, 0.7])
         assert path.y.tolist() == [3, 2.5]
         assert (end.x.tolist(), end.y.tolist()) == ([path.x[-1]], [2.5])

@@ -25,7 +25,7 @@ h2 { margin-top: 2em; border-bottom: 2px solid #0072B2; }
 figure { margin: 1.5em 0; } figcaption { color: #555; max-width: 60em; }
 nav a { margin-right: 1em; } .warning { border-left: 4px solid #D55E00;
   padding-left: .8em; } .fine { border-left: 4px solid #009E73;
-  padding-left: .8em; } #spectra { width: 100%; max-width: 60em; }
+  padding-left: .8em; } #canvas { width: 100%; max-width: 60em; }
 #epoch { width: 18em; vertical-align: middle; } .wide { overflow-x: auto; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; }
   nav, .controls { display: none; } h2 { break-after: avoid; }
@@ -63,7 +63,7 @@ def run_page(
     title = f"Ranks of {title}"
     sections = {
         "In short": _outcomes(runs),
-        "Mind": warning_parts(runs),
+        "What to mind": warning_parts(runs),
         "Spectra, epoch by epoch": viewer(runs),
         "Figures": [
             figure_part(picture)
@@ -87,7 +87,8 @@ def run_page(
 
 
 def _anchor(name: str) -> str:
-    return name.split(",")[0].lower().replace(" ", "-")
+    # Apart from the ids that the viewer and the figures have.
+    return f"section-{name.split(',')[0].lower().replace(' ', '-')}"
 
 
 def _outcomes(runs: Sequence[FoundRun]) -> list[str]:

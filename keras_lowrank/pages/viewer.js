@@ -6,7 +6,7 @@
   const dashes = ["", "7 3", "8 3 2 3", "2 3", "", "7 3"];
   const box = { left: 62, right: 16, top: 14, bottom: 44 };
   const [width, height] = [720, 380];
-  const svg = document.getElementById("spectra");
+  const svg = document.getElementById("canvas");
   const weight = document.getElementById("weight");
   const slider = document.getElementById("epoch");
   const epochs = [...new Set(data.runs.flatMap((run) => run.epochs))]

@@ -39,7 +39,7 @@ def viewer(runs: Sequence[FoundRun]) -> list[str]:
         '<select id="weight"></select></label> ',
         '<label>Epoch <input id="epoch" type="range" min="0" step="1"></label> '
         '<output id="when" for="epoch"></output></p>',
-        '<svg id="spectra" viewBox="0 0 720 380" role="img" '
+        '<svg id="canvas" viewBox="0 0 720 380" role="img" '
         'aria-label="Singular values over their index"></svg>',
         '<p id="ranks"></p>',
         "</div>",

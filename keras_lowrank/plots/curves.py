@@ -110,14 +110,14 @@ def rank_and_metric(
         metric: String, a key of the logs of the epochs.
 
     Returns:
-        A `Panel` with a line per run through its measurements, which ends
-        with a mark.
+        A `Panel` with a mark per run for its end, and faint lines for the way
+        there.
 
     Raises:
         ValueError: when no run has logged the metric.
     """
     measure = as_measure(measure)
-    lines, ends = [], []
+    ways, ends = [], []
     for label, recording in runs.items():
         means = recording.means(measure)
         pairs = [
@@ -127,9 +127,9 @@ def rank_and_metric(
         ]
         if pairs:
             x, y = np.array(pairs, float).T
-            lines.append(Line(label, x, y))
-            ends.append((x[-1], y[-1]))
-    if not lines:
+            ways.append(Line("" if ways else "on the way", x, y, faint=True))
+            ends.append(Line(label, x[-1:], y[-1:], mark="end"))
+    if not ends:
         logged = {
             key
             for recording in runs.values()
@@ -140,14 +140,12 @@ def rank_and_metric(
             f"`metric` must have been logged. Received: metric={metric!r}. "
             f"Logged: {', '.join(sorted(logged)) or 'nothing'}."
         )
-    x, y = np.array(ends, float).T
-    lines.append(Line("at the end", x, y, mark="measured"))
     title = _words(measure)
     return Panel(
         title=f"Mean {title} and {metric.replace('_', ' ')}",
         x_label=metric.replace("_", " "),
         y_label=f"mean {title}",
-        lines=tuple(lines),
+        lines=(*ways, *ends),
         caption=measure.definition,
     )
 

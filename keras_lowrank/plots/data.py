@@ -16,6 +16,7 @@ MARKS = (
     "beyond",
     "trial",
     "default",
+    "end",
 )
 
 
@@ -31,7 +32,8 @@ class Line:
         mark: String, what points stand for, which gives them their look:
             `"measured"`, `"certified"`, `"vacuous"`, `"closed form"`,
             `"beyond"` for one that lies outside of the axes, `"trial"` of a
-            search or its `"default"`. A line joins them by default.
+            search or its `"default"`, `"end"` of a run, whose colour is that
+            of a line. A line joins them by default.
         low: Array of shape `(n,)`, the lower ends of bars, or `None`.
         high: Array of shape `(n,)`, the upper ends, or `None`.
         shade: Float in [0, 1], the place of the line in a sequence of many,

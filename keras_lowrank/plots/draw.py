@@ -137,7 +137,9 @@ def _draw_words(axes, panel: Panel | Map | Heat) -> None:
 def _draw_lines(axes, panel: Panel) -> None:
     styles, faint_styles = itertools.cycle(_STYLES), itertools.cycle(_FAINT)
     for line in panel.lines:
-        if line.mark:
+        if line.mark == "end":
+            style = next(styles) | {"linestyle": "none", "marker": "o"}
+        elif line.mark:
             style = {"linestyle": "none"} | _MARKS[line.mark]
             if line.mark in _HOLLOW:
                 style |= {"markerfacecolor": "none", "markeredgewidth": 1.5}
