@@ -177,9 +177,7 @@ def main() -> None:
             root = pathlib.Path(sys.argv[1])
         else:
             root = make_runs(
-                pathlib.Path(
-                    stack.enter_context(tempfile.TemporaryDirectory())
-                )
+                pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
             )
         driver = stack.enter_context(browser())
         for log_dir, names in (

@@ -94,11 +94,11 @@ def _plain(value):
 
 def _columns(fields: Iterable[dict[str, Any]]) -> dict[str, list]:
     """Columns of the HParams tab, with the values that there are."""
-    columns: dict[str, dict] = {}
+    columns: dict[str, set] = {}
     for values in fields:
         for name, value in values.items():
-            columns.setdefault(name, {})[value] = None
-    return {name: list(values) for name, values in columns.items()}
+            columns.setdefault(name, set()).add(value)
+    return {name: sorted(values) for name, values in columns.items()}
 
 
 def _metrics(runs: Sequence[FoundRun]) -> list[str]:
