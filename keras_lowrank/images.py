@@ -51,7 +51,7 @@ _GLYPHS = {
     "9": "111 101 111 001 111",
     "-": "000 000 111 000 000",
 }
-_SCALE = 2  # pixels of a point
+_SCALE = 3  # pixels of a point
 TEXT_HEIGHT = 5 * _SCALE
 
 

@@ -83,18 +83,17 @@ def test_scalars_are_the_recorded_numbers(tmp_path):
 
 def test_spectra_are_histograms(tmp_path):
     tracker = fit(RankTracker(every=1, tensorboard=True, run_dir=tmp_path))
-    histogram = read(tmp_path).Histograms("spectrum/wide/kernel")[-1]
+    histogram = read(tmp_path).Histograms("spectrum_log10/wide/kernel")[-1]
     spectrum = tracker.recording.spectra("wide/kernel")[3]
-    relative = spectrum.values / spectrum.values[0]
+    decades = np.log10(spectrum.values / spectrum.values[0])
     value = histogram.histogram_value
-    assert histogram.step == 3 and value.num == len(relative)
-    assert sum(value.bucket) == len(relative)
-    assert value.max == 1.0 and value.min == relative[-1]
-    limits = np.array(value.bucket_limit)
-    for threshold in (1e-2, 1e-1):
-        index = np.argmin(np.abs(limits - threshold))
+    assert histogram.step == 3 and value.num == len(decades)
+    assert sum(value.bucket) == len(decades)
+    assert value.max == 0.0 and value.min == pytest.approx(decades[-1])
+    for threshold in (-2, -1, -0.5):
+        index = value.bucket_limit.index(threshold)
         below = sum(value.bucket[: index + 1])
-        assert below == np.sum(relative < limits[index])
+        assert below == np.sum(decades < threshold)
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -128,7 +127,7 @@ def test_a_spectrum_that_is_not_finite_is_no_histogram(tmp_path):
             callbacks=[tracker, Spoil()],
         )
     events = read(tmp_path)
-    steps = [e.step for e in events.Histograms("spectrum/wide/kernel")]
+    steps = [e.step for e in events.Histograms("spectrum_log10/wide/kernel")]
     assert steps == [0, 1]
     assert np.isnan(events.Scalars("rank/wide/kernel")[-1].value)
 
@@ -148,7 +147,7 @@ class TestImages:
         picture = imread(io.BytesIO(images[-1].encoded_image_string), "png")
         assert picture.shape[:2] == expected.shape
         # The largest value of all columns is bright, white is around them.
-        assert picture[8, 60, :3] == pytest.approx(
+        assert picture[10, 60, :3] == pytest.approx(
             (253 / 255, 231 / 255, 37 / 255)
         )
         assert picture[0, 0, :3].tolist() == [1, 1, 1]
@@ -213,7 +212,7 @@ class TestLayout:
         tags = read(tmp_path).Tags()
         for kind, tag in (
             ("scalars", "rank/{}"),
-            ("histograms", "spectrum/{}"),
+            ("histograms", "spectrum_log10/{}"),
             ("images", "spectrum_over_time/{}"),
         ):
             assert {tag.format(name) for name in names} <= set(tags[kind])
@@ -400,14 +399,14 @@ class TestCommand:
         assert {
             name: [value.number_value for value in values]
             for name, values in columns.items()
-        } == {"weight_decay": [0.0, 0.5], "seed": [0.0, 1.0]}
+        } == {"weight_decay": [0.0, 0.5]}
         tags = [info.name.tag for info in experiment.metric_infos]
         run_dir = out / "weight_decay 0.5, seed 1"
         assert tags == [f"{name}_mean" for name in DEFAULT_MEASURES] + ["loss"]
         assert set(tags) <= set(read(run_dir).Tags()["scalars"])
         start = plugin(run_dir, "session_start_info")
         values = {key: v.number_value for key, v in start.hparams.items()}
-        assert values == {"weight_decay": 0.5, "seed": 1.0}
+        assert values == {"weight_decay": 0.5}
         assert start.group_name == "weight_decay 0.5"
 
         assert main(words) == 1

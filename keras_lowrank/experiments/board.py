@@ -82,6 +82,9 @@ def _differing_fields(
         if len(set(column)) > 1:
             for run, value in zip(fields, column, strict=True):
                 kept[run][name] = value
+    for values in kept.values():
+        if len(values) > 1:  # one row has several seeds
+            values.pop("seed", None)
     return kept if any(kept.values()) else {}
 
 
@@ -102,10 +105,14 @@ def _columns(fields: Iterable[dict[str, Any]]) -> dict[str, list]:
 
 
 def _metrics(runs: Sequence[FoundRun]) -> list[str]:
-    """Tags of scalars that runs are compared by, the means of ranks first."""
+    """Tags of scalars that runs are compared by, the first of them shown.
+
+    Means of ranks come first, and what was validated before what was trained.
+    """
     recordings = [run.recording for run in runs]
     means = [f"{m.name}_mean" for item in recordings for m in item.measures]
     logs = [key for item in recordings for key in item.measurements[-1].logs]
+    logs.sort(key=lambda key: not key.startswith("val_"))
     return list(dict.fromkeys(means + logs))
 
 
@@ -113,12 +120,15 @@ def _write_session(
     run: FoundRun, path: pathlib.Path, fields: dict[str, Any]
 ) -> None:
     """The row of a run, whose metrics are in its event files."""
-    others = [f"{k} {v}" for k, v in fields.items() if k != "seed"]
+    words = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in fields.items()
+    ]
     complete = (run.run_dir / RESULT_FILE).exists()
     write_hparams(
         path,
         fields,
         {},
         status="success" if complete else "failure",
-        group=", ".join(others),
+        group=", ".join(words),
     )

@@ -13,9 +13,10 @@ from keras_lowrank.spectrum import Spectrum
 
 # Below, a float32 matrix does not tell singular values from zero.
 DEPTH = -7
-# Pixels of a side, of the heat map without its axes.
-LEAST_SIDE, MOST_SIDE = 128, 512
-_LEFT, _TOP, _BOTTOM, _RIGHT = 36, 6, 20, 44
+# Pixels of the heat map and of its margins: one shape for all, as wide as
+# TensorBoard shows without a scroll bar.
+_HEIGHT, _WIDTH = 256, 310
+_LEFT, _TOP, _BOTTOM, _RIGHT = 52, 8, 28, 56
 
 DESCRIPTION = (
     "Singular values over time. **Columns** are the measurements up to this "
@@ -31,7 +32,7 @@ def spectrum_image(spectra: Mapping[int, Spectrum]) -> np.ndarray:
     """Draw spectra over time: columns are epochs, rows singular values.
 
     Of long recordings and of large matrices evenly chosen columns and rows
-    are drawn, of short and small ones each several times.
+    are drawn; of short and small ones each takes several pixels.
 
     Args:
         spectra: Dict from epoch to `Spectrum`, by increasing epoch, as
@@ -42,31 +43,28 @@ def spectrum_image(spectra: Mapping[int, Spectrum]) -> np.ndarray:
     """
     epochs = list(spectra)
     count = max(len(spectrum.values) for spectrum in spectra.values())
-    columns, rows = _chosen(len(epochs)), _chosen(count)
+    columns, rows = _chosen(len(epochs), _WIDTH), _chosen(count, _HEIGHT)
+    drawn, places = np.unique(columns, return_inverse=True)
     heat = np.stack(
-        [_column(spectra[epochs[place]], rows) for place in columns], axis=1
+        [_column(spectra[epochs[place]], rows) for place in drawn], axis=1
     )
-    across, down = _repeats(len(columns)), _repeats(len(rows))
-    colours = viridis(heat, DEPTH, 0).repeat(across, 1).repeat(down, 0)
-    height, width = colours.shape
     image = np.full(
-        (_TOP + height + _BOTTOM, _LEFT + width + _RIGHT), WHITE, np.uint8
+        (_TOP + _HEIGHT + _BOTTOM, _LEFT + _WIDTH + _RIGHT), WHITE, np.uint8
     )
-    image[_TOP : _TOP + height, _LEFT : _LEFT + width] = colours
-    _draw_rows(image, height, count)
-    _draw_epochs(image, height, across, [epochs[place] for place in columns])
-    _draw_scale(image, height)
+    image[_TOP : _TOP + _HEIGHT, _LEFT : _LEFT + _WIDTH] = viridis(
+        heat, DEPTH, 0
+    )[:, places]
+    _draw_rows(image, count)
+    _draw_epochs(image, columns, epochs)
+    _draw_scale(image)
     return image
 
 
-def _chosen(count: int) -> np.ndarray:
-    """Which of some columns or rows are drawn, the first and the last too."""
-    return np.rint(np.linspace(0, count - 1, min(count, MOST_SIDE))).astype(int)
-
-
-def _repeats(count: int) -> int:
-    """How many pixels each of them takes."""
-    return -(-LEAST_SIDE // count)
+def _chosen(count: int, pixels: int) -> np.ndarray:
+    """Which of some columns or rows each pixel shows; the ends always."""
+    if count < pixels:
+        return np.arange(pixels) * count // pixels
+    return np.rint(np.linspace(0, count - 1, pixels)).astype(int)
 
 
 def _column(spectrum: Spectrum, rows: np.ndarray) -> np.ndarray:
@@ -81,39 +79,39 @@ def _column(spectrum: Spectrum, rows: np.ndarray) -> np.ndarray:
     return column
 
 
-def _draw_rows(image: np.ndarray, height: int, count: int) -> None:
+def _draw_rows(image: np.ndarray, count: int) -> None:
     """Number the first singular value and the last."""
-    for number, top in ((1, _TOP), (count, _TOP + height - TEXT_HEIGHT)):
+    for number, top in ((1, _TOP), (count, _TOP + _HEIGHT - TEXT_HEIGHT)):
         pixels = number_pixels(number)
-        _put(image, pixels, top, _LEFT - 4 - pixels.shape[1])
+        _put(image, pixels, top, _LEFT - 6 - pixels.shape[1])
 
 
 def _draw_epochs(
-    image: np.ndarray, height: int, across: int, epochs: list[int]
+    image: np.ndarray, columns: np.ndarray, epochs: list[int]
 ) -> None:
     """Mark some columns, and number them by their epochs."""
-    below, last = _TOP + height, len(epochs) - 1
-    between = np.rint(np.linspace(0, last, 5)[1:-1]).astype(int)
+    below, last = _TOP + _HEIGHT, len(epochs) - 1
+    between = columns[np.rint(np.linspace(0, _WIDTH - 1, 5)[1:-1]).astype(int)]
     taken: list[tuple[int, int]] = []
     for place in (0, last, *between):
         pixels = number_pixels(epochs[place])
-        middle = _LEFT + place * across + across // 2
+        middle = _LEFT + int(np.mean(np.flatnonzero(columns == place)))
         left = middle - pixels.shape[1] // 2
         right = left + pixels.shape[1]
-        if any(left < end + 6 and right > start - 6 for start, end in taken):
+        if any(left < end + 9 and right > start - 9 for start, end in taken):
             continue
         taken.append((left, right))
-        image[below : below + 3, middle] = BLACK
-        _put(image, pixels, below + 5, left)
+        image[below : below + 4, middle] = BLACK
+        _put(image, pixels, below + 8, left)
 
 
-def _draw_scale(image: np.ndarray, height: int) -> None:
+def _draw_scale(image: np.ndarray) -> None:
     """The colours, and the numbers at their ends."""
-    left = image.shape[1] - _RIGHT + 10
-    line = viridis(np.linspace(0, DEPTH, height), DEPTH, 0)
-    image[_TOP : _TOP + height, left : left + 10] = line[:, None]
-    for number, top in ((0, _TOP), (DEPTH, _TOP + height - TEXT_HEIGHT)):
-        _put(image, number_pixels(number), top, left + 14)
+    left = _LEFT + _WIDTH + 12
+    line = viridis(np.linspace(0, DEPTH, _HEIGHT), DEPTH, 0)
+    image[_TOP : _TOP + _HEIGHT, left : left + 12] = line[:, None]
+    for number, top in ((0, _TOP), (DEPTH, _TOP + _HEIGHT - TEXT_HEIGHT)):
+        _put(image, number_pixels(number), top, left + 18)
 
 
 def _put(image: np.ndarray, pixels: np.ndarray, top: int, left: int) -> None:

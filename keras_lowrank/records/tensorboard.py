@@ -11,6 +11,7 @@ from keras_lowrank.records.layout import Layout
 from keras_lowrank.records.layout import training_layout
 from keras_lowrank.records.record import Measurement
 from keras_lowrank.records.recording import Recording
+from keras_lowrank.records.spectrum_image import DEPTH
 from keras_lowrank.records.spectrum_image import DESCRIPTION
 from keras_lowrank.records.spectrum_image import spectrum_image
 
@@ -19,12 +20,11 @@ class EventWriter:
     """Writes measurements as TensorBoard scalars, histograms and images.
 
     Scalars are `<measure>/<weight>` and `<measure>_mean`, `learning_rate`, and
-    `loss` and the other logs of the epoch; histograms are `spectrum/<weight>`,
-    singular values over the largest in log-spaced buckets; images are
-    `spectrum_over_time/<weight>`. Of features they are
-    `<measure>/features/<layer>`, `features_<measure>_mean`,
-    `spectrum/features/<layer>` and `spectrum_over_time/features/<layer>`. The
-    step of TensorBoard is the epoch.
+    `loss` and the other logs of the epoch; histograms are
+    `spectrum_log10/<weight>`, logarithms of singular values over the largest;
+    images are `spectrum_over_time/<weight>`. Features have the same, as
+    `features/<layer>`, and `features_<measure>_mean`. The step of TensorBoard
+    is the epoch.
 
     Args:
         log_dir: Path of the directory for the event files.
@@ -171,26 +171,39 @@ def _scalars(scalars: Mapping[str, float]) -> list:
 
 
 # Eight buckets to a decade, down to where a spectrum is no longer resolved.
-_EDGES = np.logspace(-7, 0, 57)
+_EDGES = np.linspace(DEPTH, 0, 1 - 8 * DEPTH)
+_BUCKETS = (
+    "How many singular values there are at each log10(sigma_i / sigma_1): the "
+    f"largest is at 0, and what is below {DEPTH} is counted there. Where the "
+    "rank falls, they move to the left."
+)
 
 
 def _spectrum(weight: str, values: np.ndarray):
-    """A histogram of singular values over the largest."""
+    """A histogram of logarithms of singular values over the largest.
+
+    Of the logarithms, since TensorBoard draws evenly spaced buckets.
+    """
     from tensorboardX.proto.summary_pb2 import HistogramProto
     from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.proto.summary_pb2 import SummaryMetadata
 
-    relative = values / values[0]
-    counts, _ = np.histogram(np.clip(relative, _EDGES[0], 1.0), _EDGES)
+    decades = np.log10(np.maximum(values / values[0], 10.0**DEPTH))
+    counts, _ = np.histogram(decades, _EDGES)
     histogram = HistogramProto(
-        min=float(relative[-1]),
-        max=1.0,
-        num=len(relative),
-        sum=float(np.sum(relative)),
-        sum_squares=float(np.sum(relative**2)),
+        min=float(decades[-1]),
+        max=float(decades[0]),
+        num=len(decades),
+        sum=float(np.sum(decades)),
+        sum_squares=float(np.sum(decades**2)),
         bucket_limit=_EDGES[1:].tolist(),
         bucket=counts.tolist(),
     )
-    return Summary.Value(tag=f"spectrum/{weight}", histo=histogram)
+    return Summary.Value(
+        tag=f"spectrum_log10/{weight}",
+        histo=histogram,
+        metadata=SummaryMetadata(summary_description=_BUCKETS),
+    )
 
 
 def _image(tag: str, spectra: Mapping[int, Any]):
