@@ -184,39 +184,50 @@ def _spectrum(weight: str, values: np.ndarray):
 
     Of the logarithms, since TensorBoard draws evenly spaced buckets.
     """
-    from tensorboardX.proto.summary_pb2 import HistogramProto
-    from tensorboardX.proto.summary_pb2 import Summary
-    from tensorboardX.proto.summary_pb2 import SummaryMetadata
+    from tensorboardX.proto.tensor_pb2 import TensorProto
 
     decades = np.log10(np.maximum(values / values[0], 10.0**DEPTH))
     counts, _ = np.histogram(decades, _EDGES)
-    histogram = HistogramProto(
-        min=float(decades[-1]),
-        max=float(decades[0]),
-        num=len(decades),
-        sum=float(np.sum(decades)),
-        sum_squares=float(np.sum(decades**2)),
-        bucket_limit=_EDGES[1:].tolist(),
-        bucket=counts.tolist(),
+    # Empty ones as well, so that all runs have the same axis. Distributions
+    # begin where the first does, which is therefore at the least value.
+    buckets = np.stack([_EDGES[:-1], _EDGES[1:], counts], axis=1)
+    buckets[0, 0] = decades[-1]
+    tensor = TensorProto(
+        dtype="DT_DOUBLE",
+        tensor_shape=_shape(*buckets.shape),
+        tensor_content=buckets.astype("<f8").tobytes(),
     )
-    return Summary.Value(
-        tag=f"spectrum_log10/{weight}",
-        histo=histogram,
-        metadata=SummaryMetadata(summary_description=_BUCKETS),
-    )
+    tag = f"spectrum_log10/{weight}"
+    return _described(tag, "histograms", tensor, _BUCKETS)
 
 
 def _image(tag: str, spectra: Mapping[int, Any]):
-    from tensorboardX.proto.summary_pb2 import Summary
-    from tensorboardX.proto.summary_pb2 import SummaryMetadata
+    from tensorboardX.proto.tensor_pb2 import TensorProto
 
     pixels = spectrum_image(spectra)
     height, width = pixels.shape
-    image = Summary.Image(
-        height=height,
-        width=width,
-        colorspace=3,  # red, green and blue, by its palette
-        encoded_image_string=png(pixels),
+    tensor = TensorProto(
+        dtype="DT_STRING",
+        tensor_shape=_shape(3),
+        string_val=[str(width).encode(), str(height).encode(), png(pixels)],
     )
-    metadata = SummaryMetadata(summary_description=DESCRIPTION)
-    return Summary.Value(tag=tag, image=image, metadata=metadata)
+    return _described(tag, "images", tensor, DESCRIPTION)
+
+
+def _described(tag: str, plugin: str, tensor, description: str):
+    """A value in the form that TensorBoard keeps the description of."""
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.proto.summary_pb2 import SummaryMetadata
+
+    metadata = SummaryMetadata(
+        plugin_data=SummaryMetadata.PluginData(plugin_name=plugin),
+        summary_description=description,
+    )
+    return Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
+
+
+def _shape(*sizes: int):
+    from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
+
+    dims = [TensorShapeProto.Dim(size=size) for size in sizes]
+    return TensorShapeProto(dim=dims)
