@@ -839,7 +839,11 @@ class TestFeatures:
         recording = open_run(tmp_path)
         assert recording.rows() == tracker.recording.rows()
         (file,) = tmp_path.glob("events*")
-        for tag in (f"rank/{NAME}", "features_rank_mean", f"spectrum/{NAME}"):
+        for tag in (
+            f"rank/{NAME}",
+            "features_rank_mean",
+            f"spectrum_log10/{NAME}",
+        ):
             assert tag.encode() in file.read_bytes()
         # A fit that goes on without them, and with another measure.
         again = RankTracker("energy_rank", every=1, run_dir=tmp_path)

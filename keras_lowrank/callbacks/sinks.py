@@ -9,6 +9,7 @@ from keras_lowrank.records import EventWriter
 from keras_lowrank.records import Measurement
 from keras_lowrank.records import Recording
 from keras_lowrank.records import Store
+from keras_lowrank.records import layout_of
 from keras_lowrank.records import tensorboardx
 
 
@@ -23,19 +24,12 @@ class Sinks:
     """
 
     def __init__(self, run_dir=None, tensorboard=None):
-        if tensorboard is True and run_dir is None:
-            raise ValueError(
-                "`tensorboard=True` writes the event files into `run_dir`. "
-                "Received: run_dir=None. Give a `run_dir`, or a path as "
-                "`tensorboard`."
-            )
-        if tensorboard:
-            # Missing, it is said now; there, its import is no cost of `fit`.
-            tensorboardx()
-        self.run_dir = None if run_dir is None else pathlib.Path(run_dir)
-        self.tensorboard = self.run_dir if tensorboard is True else tensorboard
+        self.run_dir, self.tensorboard = directories(run_dir, tensorboard)
+        self._recording = Recording()
         self._store: Store | None = None
         self._events: EventWriter | None = None
+        self._laid_out = False
+        self._drawn = 0  # measurements in the last images
         self._unwritten: list[Measurement] = []
 
     def open(self) -> None:
@@ -61,16 +55,23 @@ class Sinks:
         if self.tensorboard and is_chief():
             known = first_epoch in recording.epochs
             self._events = EventWriter(self.tensorboard, first_epoch + known)
+        self._recording, self._laid_out, self._drawn = recording, False, 0
         return recording
 
     def write(self, measurement: Measurement) -> Trouble | None:
-        """Hand a measurement to all sinks.
+        """Hand a measurement, the last of the recording, to all sinks.
 
         Returns:
             What to tell the user of, where it could not be written.
         """
         if self._events is not None:
             self._events.write(measurement)
+            self._lay_out(self._events)
+            # An image costs as much as all columns in it. Drawn when they
+            # have doubled, all images together cost as much as two of the
+            # last ones.
+            if len(self._recording) >= 2 * max(1, self._drawn):
+                self._draw(self._events)
         if self._store is None:
             return None
         self._unwritten.append(measurement)
@@ -91,12 +92,55 @@ class Sinks:
         return None
 
     def close(self) -> None:
-        """Close what is open."""
+        """Draw what was not drawn yet, and close what is open."""
+        if self._events is not None and len(self._recording) > self._drawn:
+            self._draw(self._events)
         for sink in (self._store, self._events):
             if sink is not None:
                 sink.close()
         self._store = self._events = None
 
+    def _lay_out(self, events: EventWriter) -> None:
+        layout = {} if self._laid_out else layout_of(self._recording)
+        if layout:  # there are no logs before the first epoch
+            events.write_layout(layout)
+            self._laid_out = True
+
+    def _draw(self, events: EventWriter) -> None:
+        events.write_images(self._recording)
+        self._drawn = len(self._recording)
+
     def __getstate__(self) -> dict[str, Any]:
         # Settings travel with a copy, open files do not.
         return self.__dict__ | dict(_store=None, _events=None)
+
+
+def directories(
+    run_dir, tensorboard
+) -> tuple[pathlib.Path | None, pathlib.Path | None]:
+    """Where a callback records, and where its event files go.
+
+    Args:
+        run_dir: Path, or `None`.
+        tensorboard: Path, `True` for `run_dir`, or `None`.
+
+    Returns:
+        Tuple of two paths, `None` for what is not wanted.
+
+    Raises:
+        ValueError: for `True` without a `run_dir`.
+        ImportError: for event files without tensorboardX.
+    """
+    if tensorboard is True and run_dir is None:
+        raise ValueError(
+            "`tensorboard=True` writes the event files into `run_dir`. "
+            "Received: run_dir=None. Give a `run_dir`, or a path as "
+            "`tensorboard`."
+        )
+    if tensorboard:
+        # Missing, it is said now; there, its import is no cost of `fit`.
+        tensorboardx()
+    records = None if run_dir is None else pathlib.Path(run_dir)
+    if tensorboard is True:
+        return records, records
+    return records, pathlib.Path(tensorboard) if tensorboard else None

@@ -11,6 +11,7 @@ from keras import ops
 from keras_lowrank.callbacks.fit_context import build_as_fit_will
 from keras_lowrank.callbacks.fit_context import enclosing_fit
 from keras_lowrank.callbacks.step_log import StepLog
+from keras_lowrank.callbacks.theory_sinks import TheorySinks
 from keras_lowrank.callbacks.watched import Watched
 from keras_lowrank.callbacks.watched import velocity_of
 from keras_lowrank.callbacks.watched import watch
@@ -53,9 +54,21 @@ class TheoryTracker(keras.callbacks.Callback):
         tolerance: Float in (0, 1), Frobenius distance of the matrix over its
             norm from those of the certified rank.
         weights: Which weight matrices, as for `RankTracker`.
+        run_dir: Path of a directory to keep what is certified in, such as the
+            `run_dir` of `RankTracker`: one crash-safe file of text,
+            `theory.jsonl`, that `keras_lowrank.records.read_certificates`
+            reads. By default it is kept in memory only.
+        tensorboard: Path of a directory, or `True` for `run_dir`: event files
+            for TensorBoard go into `theory` in it, a run of its own beside
+            that of `RankTracker`. Scalars are `certified_rank/<weight>`, where
+            something is certified, and in the end `epsilon_rank/<weight>`, the
+            measured rank. Needs tensorboardX, not TensorFlow.
 
     Raises:
-        ValueError: for a tolerance out of range.
+        ValueError: for a tolerance out of range, or `tensorboard=True` without
+            a `run_dir`.
+        ImportError: for `tensorboard` without tensorboardX.
+        OSError: from `fit`, when `run_dir` cannot be made.
 
     Attributes:
         windows: Dict from weight matrices to the `Window` before the last
@@ -79,7 +92,13 @@ class TheoryTracker(keras.callbacks.Callback):
         3.2 and Theorem 3.3
     """
 
-    def __init__(self, tolerance: float = 0.1, weights=None):
+    def __init__(
+        self,
+        tolerance: float = 0.1,
+        weights=None,
+        run_dir=None,
+        tensorboard=None,
+    ):
         super().__init__()
         if not 0 < tolerance < 1:
             raise ValueError(
@@ -88,6 +107,7 @@ class TheoryTracker(keras.callbacks.Callback):
             )
         self.tolerance = tolerance
         self.weights = weights
+        self._sinks = TheorySinks(run_dir, tensorboard)
         self._reset()
 
     def _reset(self):
@@ -100,11 +120,13 @@ class TheoryTracker(keras.callbacks.Callback):
         self._watched: list[Watched] = []
         self._logged: list[Watched] = []
         self._samples: int | None = None  # of one update
+        self._started = False
 
     # Hooks ------------------------------------------------------------------
 
     def on_train_begin(self, logs=None):
         self._reset()
+        self._sinks.open()
         model = self.model
         if getattr(model, "optimizer", None) is None:
             raise ValueError(
@@ -139,6 +161,10 @@ class TheoryTracker(keras.callbacks.Callback):
         self._watch(model)
 
     def on_epoch_begin(self, epoch, logs=None):
+        if not self._started:
+            # Not in `on_train_begin`: a backup may be restored there.
+            self._started = True
+            self._sinks.start(epoch, self.tolerance, self._watched)
         if self._optimizer is None or self.model.optimizer is self._optimizer:
             return
         # Layers were replaced, by `SwitchToLowRank` for one, and with them
@@ -159,22 +185,23 @@ class TheoryTracker(keras.callbacks.Callback):
             for index, item in enumerate(self._logged if made else ()):
                 window = window_of(item, index, steps, self._samples)
                 self.windows[item.matrix.name] = window
-        certified = []
-        for item in self._watched:
-            certificate = self._certificate(item)
-            certified.append(certificate.rank)
-            self.history.append(
-                {
-                    "epoch": epoch + 1,
-                    "weight": item.matrix.name,
-                    "certified_rank": certificate.rank,
-                    "steps": certificate.steps,
-                    "remainder": certificate.remainder,
-                    "vacuous": certificate.vacuous,
-                }
-            )
-        if logs is not None and certified:
-            logs["certified_rank_mean"] = float(np.mean(certified))
+        rows = [self._certified(item) for item in self._watched]
+        self.history += [
+            {
+                "epoch": epoch + 1,
+                "weight": row["weight"],
+                "certified_rank": row["certified"],
+                "steps": row["steps"],
+                "remainder": row["remainder"],
+                "vacuous": row["vacuous"],
+            }
+            for row in rows
+        ]
+        if rows:
+            self._sinks.write(epoch + 1, rows)
+        if logs is not None and rows:
+            ranks = [row["certified"] for row in rows]
+            logs["certified_rank_mean"] = float(np.mean(ranks))
         last = (self.params or {}).get("epochs") == epoch + 1
         if last or model.stop_training:
             self._describe()
@@ -188,6 +215,7 @@ class TheoryTracker(keras.callbacks.Callback):
             self._log.detach()
             self._log = None
             model.train_function = None  # compiled with the log in it
+        self._sinks.close()
 
     # Reading ----------------------------------------------------------------
 
@@ -316,11 +344,26 @@ class TheoryTracker(keras.callbacks.Callback):
         full = min(item.matrix.matrix_shape)
         return Certificate(full, 0, math.nan, vacuous=True)
 
+    def _certified(self, item: Watched) -> dict[str, Any]:
+        """What is certified of a weight matrix after an epoch."""
+        certificate = self._certificate(item)
+        return {
+            "weight": item.matrix.name,
+            "certified": certificate.rank,
+            "full": min(item.matrix.matrix_shape),
+            "steps": certificate.steps,
+            "remainder": certificate.remainder,
+            "vacuous": certificate.vacuous,
+            "verdict": self._verdict(item, certificate),
+        }
+
     def _describe(self):
         self.spectra = {
             item.matrix.name: item.matrix.spectrum() for item in self._watched
         }
         self._rows = [self._row(item) for item in self._watched]
+        if self._rows and self.history:
+            self._sinks.finish(self.history[-1]["epoch"], self._rows)
 
     def _row(self, item: Watched) -> dict[str, Any]:
         certificate = self._certificate(item)

@@ -13,6 +13,7 @@ from keras_lowrank.cli import report
 from keras_lowrank.cli import reproduce
 from keras_lowrank.cli import run
 from keras_lowrank.cli import search
+from keras_lowrank.cli import tensorboard
 from keras_lowrank.version import __version__
 from keras_lowrank_cli import BACKENDS
 
@@ -21,6 +22,7 @@ COMMANDS = (
     run,
     plot,
     report,
+    tensorboard,
     compare,
     search,
     compress,

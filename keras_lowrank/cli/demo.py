@@ -1,8 +1,8 @@
 """`keras-lowrank demo`: watch ranks fall."""
 
 import pathlib
-import shutil
-import sys
+
+from keras_lowrank.cli.tensorboard import show_command
 
 
 def add_parser(commands):
@@ -66,7 +66,7 @@ def run(options) -> int:
         )
     console.print(f"Figure: {out_dir / 'ranks.png'}", soft_wrap=True)
     console.print(
-        f"TensorBoard: {_tensorboard_command()} --logdir {out_dir}",
+        f"TensorBoard: {show_command(out_dir)}",
         soft_wrap=True,
     )
     return 0
@@ -77,10 +77,3 @@ def _next_free() -> pathlib.Path:
     while (path := pathlib.Path("runs", f"demo-{number}")).exists():
         number += 1
     return path
-
-
-def _tensorboard_command() -> str:
-    if shutil.which("tensorboard"):
-        return "tensorboard"
-    beside = pathlib.Path(sys.executable).with_name("tensorboard")
-    return str(beside) if beside.exists() else "tensorboard"

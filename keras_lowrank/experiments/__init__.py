@@ -6,6 +6,7 @@ from keras_lowrank.experiments.compare import Comparison
 from keras_lowrank.experiments.compare import compare
 from keras_lowrank.experiments.data import Data
 from keras_lowrank.experiments.data import digits
+from keras_lowrank.experiments.events import write_events
 from keras_lowrank.experiments.models import mlp
 from keras_lowrank.experiments.progress import Progress
 from keras_lowrank.experiments.run import run

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_lowrank.experiments.spec import ExperimentSpec
+from keras_lowrank.experiments.specs import flat
 from keras_lowrank.experiments.specs import labels
 from keras_lowrank.records import Recording
 from keras_lowrank.records import open_run
@@ -168,16 +169,12 @@ def runs_table(runs: Iterable[Run], measures=None) -> list[dict[str, Any]]:
             for name in values[0]
             if name not in described
         }
-        fields = run.spec.to_dict()
-        for name in ("network", "data", "optimizer"):
-            for key, value in fields.pop(name).items():
-                fields[name if key == "name" else f"{name}.{key}"] = value
         result = run.result
         rows.append(
             {
                 "id": run.spec.id,
                 "backend": run.backend,
-                **fields,
+                **flat(run.spec),
                 **{key: result[key] for key in ("epochs", "steps")},
                 "decay_clock": result["decay_clock"],
                 **result["logs"],

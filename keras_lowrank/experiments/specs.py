@@ -108,6 +108,23 @@ def read_values(path) -> dict[str, Any]:
     return values
 
 
+def flat(spec: ExperimentSpec) -> dict[str, Any]:
+    """The fields of a spec by one name each, options among them.
+
+    Example:
+
+    >>> flat(ExperimentSpec({"name": "mlp", "width": 32}, "digits", epochs=3))[
+    ...     "network.width"
+    ... ]
+    32
+    """
+    fields = spec.to_dict()
+    for name in ("network", "data", "optimizer"):
+        for key, value in fields.pop(name).items():
+            fields[name if key == "name" else f"{name}.{key}"] = value
+    return fields
+
+
 def labels(specs: Sequence[ExperimentSpec]) -> dict[ExperimentSpec, str]:
     """What tells each of some specs from the others, in few words."""
     fields = [field.name for field in dataclasses.fields(ExperimentSpec)]
