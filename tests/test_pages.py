@@ -17,6 +17,7 @@ from keras_lowrank.pages import run_page
 from keras_lowrank.pages import story
 from keras_lowrank.pages.findings import findings
 from keras_lowrank.pages.viewer import spectra_data
+from keras_lowrank.plots import certified_curves
 from keras_lowrank.plots import clock_curves
 from keras_lowrank.plots import compressibility_curves
 from keras_lowrank.plots import final_values
@@ -25,11 +26,13 @@ from keras_lowrank.plots import rank_and_metric
 from keras_lowrank.plots import spectrum_over_time
 from keras_lowrank.plots import weight_curves
 from keras_lowrank.plots.heat import edges
+from keras_lowrank.records import CertificateLog
 from keras_lowrank.records import Measurement
 from keras_lowrank.records import Record
 from keras_lowrank.records import Store
 from keras_lowrank.records import find_runs
 from keras_lowrank.records import measure_all
+from keras_lowrank.records import read_certificates
 
 pytestmark = pytest.mark.once
 
@@ -58,6 +61,28 @@ def moments(tail, epochs=(0, 2, 4)):
         )
 
 
+def certify(run_dir):
+    """Certificates of two epochs: vacuous, then of one matrix of two."""
+    log = CertificateLog(run_dir)
+    names = ("first", "<last>")
+    log.start(0.1, dict.fromkeys(names, (3, 9)), dict.fromkeys(names, 1))
+    for epoch in (1, 2):
+        rows = [
+            {
+                "weight": name,
+                "certified": 2 if name == "first" and epoch == 2 else 3,
+                "full": 3,
+                "steps": 1,
+                "remainder": 0.05,
+                "vacuous": name == "<last>" or epoch == 1,
+                "verdict": "",
+            }
+            for name in names
+        ]
+        log.write(epoch, rows)
+    log.finish([row | {"measured": 1, "closed_form": None} for row in rows])
+
+
 def write(run_dir, tail=1e-2, rate=0.5, spec=None, **info):
     decay = {
         "variables": [
@@ -80,6 +105,7 @@ def write(run_dir, tail=1e-2, rate=0.5, spec=None, **info):
 def runs(tmp_path_factory):
     """Two runs of a `fit`, below one directory."""
     above = tmp_path_factory.mktemp("runs")
+    certify(above / "decayed")
     write(above / "plain", tail=1.0, rate=0.0)
     write(above / "decayed", backend="jax")
     return found_runs([above])
@@ -201,6 +227,21 @@ class TestPanels:
         (line,) = clock_curves(pairs, "rank").lines
         assert line.label == "decayed" and line.y.tolist() == [3, 2.5]
 
+    def test_certificates_by_epoch(self, tmp_path):
+        certify(tmp_path)
+        certificates = read_certificates(tmp_path)
+        first = certified_curves(certificates, "first")
+        found = {line.mark: (*line.x, *line.y) for line in first.lines}
+        assert found == {
+            "certified": (2, 2),
+            "vacuous": (1, 3),
+            "measured": (2, 1),
+        }
+        marks = [
+            line.mark for line in certified_curves(certificates, "<last>").lines
+        ]
+        assert marks == ["vacuous", "measured"]
+
     def test_compressibility(self):
         spectrum = Spectrum([2.0, 1.0, 1.0, 0.0], (8, 8))
         panel = compressibility_curves({"one": spectrum})
@@ -219,7 +260,7 @@ class TestPanels:
 class TestGallery:
     def test_what_runs_allow(self, runs, swept):
         kinds = [picture.kind for picture in gallery(runs)]
-        expected = "ranks weights spectra time time norms accuracy"
+        expected = "ranks weights spectra time time norms accuracy theory"
         assert kinds == [*expected.split(), "compressibility"]
         assert {"final", "collapse"} <= {p.kind for p in gallery(swept)}
 
@@ -264,7 +305,7 @@ class TestPage:
         links = Links(page)
         assert links.loaded
         assert all(re.match("#|data:image/", one) for one in links.loaded)
-        assert links.tags.count("img") == 8 and "svg" in links.tags
+        assert links.tags.count("img") == 9 and "svg" in links.tags
 
     def test_names_are_no_markup(self, page):
         assert "<last>" not in page and "&lt;last&gt;" in page

@@ -33,8 +33,8 @@ def add_parser(commands):
         "--kinds",
         metavar="NAMES",
         help="which figures, with commas between: ranks, weights, spectra, "
-        "time, norms, accuracy, collapse, final, compressibility (default: "
-        "all that the runs allow)",
+        "time, norms, accuracy, collapse, final, theory, compressibility "
+        "(default: all that the runs allow)",
     )
     parser.add_argument(
         "--measures",

@@ -11,9 +11,11 @@ from keras_lowrank.experiments.paper.curves import clock
 from keras_lowrank.experiments.runs import SPEC_FILE
 from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.experiments.specs import labels
+from keras_lowrank.records import Certificates
 from keras_lowrank.records import Recording
 from keras_lowrank.records import find_runs
 from keras_lowrank.records import open_run
+from keras_lowrank.records import read_certificates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +34,11 @@ class FoundRun:
     run_dir: pathlib.Path
     recording: Recording
     spec: ExperimentSpec | None = None
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """What a `TheoryTracker` certified of the run, if one was there."""
+        return read_certificates(self.run_dir)
 
     @property
     def clock(self) -> np.ndarray | None:

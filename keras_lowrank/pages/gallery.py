@@ -12,6 +12,8 @@ from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
 from keras_lowrank.plots import Heat
 from keras_lowrank.plots import Panel
+from keras_lowrank.plots import certified_curves
+from keras_lowrank.plots import certified_ranks
 from keras_lowrank.plots import clock_curves
 from keras_lowrank.plots import compressibility_curves
 from keras_lowrank.plots import draw_panels
@@ -289,6 +291,31 @@ def _final(wanted: _Wanted) -> Iterator[Picture]:
     )
 
 
+def _theory(wanted: _Wanted) -> Iterator[Picture]:
+    found = {run.name: run.certificates for run in wanted.runs}
+    known = {name: one for name, one in found.items() if one and one.rows}
+    if not known:
+        raise _NotAtHandError(
+            "no `TheoryTracker` wrote beside the records. Give it the "
+            "`run_dir` of the `RankTracker`."
+        )
+    for name, certificates in known.items():
+        panels = [
+            certified_curves(certificates, weight)
+            for weight in some(certificates.weights, MOST_PANELS)
+        ]
+        if certificates.final:
+            ends = certified_ranks(certificates.final, certificates.tolerance)
+            panels.insert(0, ends)
+        yield Picture(
+            "theory",
+            f"What the theorem certifies of {name}",
+            "Filled marks are measured. Grey ones are vacuous: the lemma says "
+            "nothing, whatever the rank is.",
+            tuple(panels),
+        )
+
+
 def _compressibility(wanted: _Wanted) -> Iterator[Picture]:
     panels = []
     for run in some(wanted.runs, MOST_PANELS):
@@ -324,6 +351,7 @@ KINDS: dict[str, Callable[[_Wanted], Iterator[Picture]]] = {
     "accuracy": _accuracy,
     "collapse": _collapse,
     "final": _final,
+    "theory": _theory,
     "compressibility": _compressibility,
 }
 

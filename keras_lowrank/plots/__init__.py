@@ -1,6 +1,7 @@
 """Pictures of recordings and certificates: data and drawing apart."""
 
 from keras_lowrank.plots.certificates import certificate_curve
+from keras_lowrank.plots.certificates import certified_curves
 from keras_lowrank.plots.certificates import certified_ranks
 from keras_lowrank.plots.curves import clock_curves
 from keras_lowrank.plots.curves import compressibility_curves

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_lowrank.plots.data import Line
 from keras_lowrank.plots.data import Panel
+from keras_lowrank.records import Certificates
 from keras_lowrank.spectrum import Spectrum
 from keras_lowrank.theory import Window
 from keras_lowrank.theory import distances_to_ranks
@@ -74,6 +75,42 @@ def certified_ranks(
         ),
         rows=tuple(row["weight"] for row in rows),
         remarks=tuple(_remark(row) for row in rows),
+    )
+
+
+def certified_curves(certificates: Certificates, weight: str) -> Panel:
+    """What was certified of one weight matrix, epoch by epoch.
+
+    Args:
+        certificates: `Certificates`, as `read_certificates` gives them.
+        weight: String, the name of the weight matrix.
+
+    Returns:
+        A `Panel` with the certified rank where there is one, `min(m, n)`
+        marked as vacuous where the lemma says nothing, and the rank that was
+        measured at the end.
+    """
+    rows = [row for row in certificates.rows if row["weight"] == weight]
+    marks: dict[str, list] = {"certified": [], "vacuous": []}
+    for row in rows:
+        mark = "vacuous" if row["vacuous"] else "certified"
+        rank = row["full"] if row["vacuous"] else row["certified"]
+        marks[mark].append((row["epoch"], rank))
+    for row in certificates.final:
+        if row["weight"] == weight and math.isfinite(row["measured"]):
+            end = certificates.epochs[-1]
+            marks["measured"] = [(end, row["measured"])]
+    lines = []
+    for mark, places in marks.items():
+        if places:
+            x, y = np.array(places, float).T
+            lines.append(Line(LABELS[mark], x, y, mark=mark))
+    return Panel(
+        title=weight,
+        x_label="epochs",
+        y_label=f"rank at tolerance {certificates.tolerance:g}",
+        lines=tuple(lines),
+        caption="Lemma 3.2 with the norms and rates of the run",
     )
 
 

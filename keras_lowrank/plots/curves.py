@@ -117,7 +117,8 @@ def rank_and_metric(
         ValueError: when no run has logged the metric.
     """
     measure = as_measure(measure)
-    ways, ends = [], []
+    ways: list[Line] = []
+    ends: list[Line] = []
     for label, recording in runs.items():
         means = recording.means(measure)
         pairs = [
