@@ -86,8 +86,10 @@ def tensorboard(log_dir):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--host", "127.0.0.1", "--port", str(port)]
+    log_dir = pathlib.Path(log_dir)
     process = subprocess.Popen(
-        [sys.executable, "-c", START, *options, "--logdir", str(log_dir)],
+        [sys.executable, "-c", START, *options, "--logdir", log_dir.name],
+        cwd=log_dir.parent,  # the directory is shown
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -264,9 +264,13 @@ def test_event_files_need_no_tensorflow(tmp_path):
         model.fit(x, x[:, :3], verbose=0, callbacks=[tracker])
         print(json.dumps(os.listdir({str(tmp_path)!r})))
     """
-    (file,) = run(script, "tensorboard", *others)
+    # Images are drawn without a library for them, too.
+    (file,) = run(script, "tensorboard", "PIL", "matplotlib", *others)
     assert "tfevents" in file
-    assert b"rank/dense/kernel" in (tmp_path / file).read_bytes()
+    content = (tmp_path / file).read_bytes()
+    assert b"rank/dense/kernel" in content
+    assert b"spectrum_over_time/dense/kernel" in content
+    assert b"custom_scalars__config__" in content
 
 
 def test_a_search_without_another_backend_or_tensorboard(tmp_path):
