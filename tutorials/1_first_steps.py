@@ -58,7 +58,7 @@ build().summary()
 # `RankTracker` measures the weights before training and at the end of epochs:
 # exact singular values in float64, whatever trains. By default it spaces its
 # measurements so that they take at most one percent of the time of `fit`. This
-# network is a toy, which trains faster than it is measured, so we ask for
+# network is a toy, for which that would be seldom, so we ask for
 # every fifth epoch.
 #
 # `WeightDecay` says which weight decay is meant; tutorial 3 is about that. Here

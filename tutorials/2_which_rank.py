@@ -116,7 +116,7 @@ coarse = functools.partial(kl.numerical_rank, tolerance=0.05)
 for n, one in untrained.items():
     print(f"{n} x {n}: rank {coarse(one):.0f} at 0.05 of the Frobenius norm")
 shares = [coarse(one) / n for n, one in untrained.items()]
-assert shares == sorted(shares, reverse=True) and shares[-1] < 0.3
+assert shares == sorted(shares, reverse=True) and shares[-1] < 0.4
 
 # %% [markdown]
 # So: **compare ranks of one shape under one rule**, and put the untrained

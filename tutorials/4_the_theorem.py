@@ -33,7 +33,7 @@ def build():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input(data.input_shape)])
     for index in range(2):
-        model.add(keras.layers.Dense(256, name=f"hidden_{index}"))
+        model.add(keras.layers.Dense(512, name=f"hidden_{index}"))
         model.add(keras.layers.LayerNormalization())
         model.add(keras.layers.Activation("relu"))
     model.add(keras.layers.Dense(data.classes, name="logits"))
@@ -85,16 +85,17 @@ assert uses["early/kernel"].count == 1024 and uses["logits/kernel"].count == 1
 # the run itself. That is exact, and needs no singular value.
 #
 # To see it work we have to make the memory short and the batch small: batches
-# of one digit, and a decay that leaves a memory of a hundred steps.
+# of one digit, and a decay so strong that half of the weights is forgotten in
+# some hundred steps.
 
 
 # %%
-def watch(batch_size, rate, epochs=2, optimizer=None):
+def watch(batch_size, learning_rate, rate, epochs, kind=keras.optimizers.SGD):
     model = build()
-    optimizer = optimizer or keras.optimizers.SGD(0.1)
     policy = kl.WeightDecay(rate, covers="hidden", exclude=["vectors"])
-    model.compile(policy.wrap(optimizer), loss, metrics=["accuracy"])
-    theory = kl.TheoryTracker(tolerance=0.3, weights="hidden_1")
+    optimizer = policy.wrap(kind(learning_rate))
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    theory = kl.TheoryTracker(tolerance=0.5, weights="hidden_1")
     history = model.fit(
         x,
         y,
@@ -107,57 +108,61 @@ def watch(batch_size, rate, epochs=2, optimizer=None):
     return theory, history.history["val_accuracy"][-1]
 
 
-theory, accuracy = watch(batch_size=1, rate=0.1)
+theory, accuracy = watch(1, learning_rate=0.003, rate=0.6, epochs=2)
 theory.summary()
 print(f"test accuracy {accuracy:.3f}")
 
 # %% [markdown]
-# *Certified rank* is what the lemma makes sure of: the matrix is within 0.3 of
-# its own norm of one of that rank. *Measured* is what the singular values say.
-# The first is an upper bound of the second, always:
+# *Certified rank* is what the lemma makes sure of: the matrix is within half of
+# its norm of one of that rank. *Measured* is what the singular values say. The
+# first is never below the second:
 
 # %%
 (row,) = theory.table().rows
-assert not row["vacuous"] and row["measured"] <= row["certified"] < 256
+assert SMOKE or row["measured"] <= row["certified"] < 512
 
 # %% [markdown]
 # The same, rank by rank. The bound lies above the measured distance at every
 # rank. How far above is what the lemma gives away: it allows each of the last
-# steps a direction of its own, and in truth steps share their directions.
+# steps a direction of its own, and in truth steps share their directions. A
+# few hundred are certified where fewer than twenty are there.
 
 # %%
 window = theory.windows["hidden_1/kernel"]
 distances = distances_to_ranks(theory.spectra["hidden_1/kernel"])
 assert np.all(distances[window.budgets] <= window.remainders + 1e-5)
+assert SMOKE or row["measured"] < 20
 theory.plot("hidden_1/kernel")
 
 # %% [markdown]
+# And look at the price. A network that remembers some hundred digits is not as
+# good as one that remembers them all.
+#
 # ## Where it says nothing
 #
 # Now an ordinary batch size, then an ordinary decay, then Adam.
 
 # %%
 cases = {
-    "batch of 1, decay 0.1": (theory, accuracy),
-    "batch of 32, decay 0.1": watch(32, 0.1, epochs=8),
-    "batch of 1, decay 0.001": watch(1, 0.001, epochs=1),
-    "the same by Adam": watch(
-        1, 0.1, epochs=1, optimizer=keras.optimizers.Adam(1e-3)
-    ),
+    "batch of 1, decay 0.6": (theory, accuracy),
+    "batch of 32, decay 0.1": watch(32, 0.05, 0.1, epochs=20),
+    "batch of 1, decay 0.004": watch(1, 0.005, 0.004, epochs=1),
+    "Adam": watch(1, 0.001, 0.6, 1, kind=keras.optimizers.Adam),
 }
 for label, (tracker, accuracy) in cases.items():
     (row,) = tracker.table().rows
     print(f"{label}: measured {row['measured']} of {row['full']}, ", end="")
     print(f"test accuracy {accuracy:.3f}\n    {row['verdict']}")
 
-verdicts = [tracker.table().rows[0]["vacuous"] for tracker, _ in cases.values()]
-assert verdicts == [False, True, True, True]
+rows = [tracker.table().rows[0] for tracker, _ in cases.values()]
+assert SMOKE or [row["vacuous"] for row in rows] == [False, True, True, True]
+assert SMOKE or rows[1]["measured"] < 20
 
 # %% [markdown]
-# At a batch size of 32 the measured rank is low all the same. So it is not the
-# rank of single updates that makes it low: eight steps may already have any
-# rank. The theorem does not contradict what is measured, and does not explain
-# it either.
+# At a batch size of 32 the measured rank is as low, the network is good, and the
+# theorem is silent: sixteen steps may already have any rank. So it is not the
+# rank of single updates that makes this rank low. The theorem does not
+# contradict what is measured, and does not explain it either.
 #
 # ## The paper's own settings
 #
@@ -191,19 +196,21 @@ assert 1.2e5 < bound < 1.25e5
 # units. It is worth working out before one trains.
 
 # %%
-steps = 60 * 45  # tutorial 1: 60 epochs of 45 batches
-clock = kl.decay_clock(np.full(steps, 0.1), weight_decay=0.05)
-print(f"tutorial 1 ends at clock {clock[-1]:.1f}: {np.exp(-clock[-1]):.0e}")
-print(f"after one epoch: {clock[45]:.2f}, {np.exp(-clock[45]):.2f} is left")
-assert 13 < clock[-1] < 14
+steps = 40 * 23  # tutorial 1: 40 epochs of 23 batches
+rates = 0.1 * (1 + np.cos(np.pi * np.arange(steps) / steps))  # from 0.2 to 0
+clock = kl.decay_clock(rates, weight_decay=0.1)
+print(f"after one epoch: {clock[23]:.2f}, {np.exp(-clock[23]):.2f} is left")
+print(f"at the end: {clock[-1]:.2f}, {np.exp(-clock[-1]):.1e} is left")
+assert 9 < clock[-1] < 10
 
 # %% [markdown]
 # ## What to try
 #
-# - `watch(4, 0.1)`: which rank is certified, and which at `watch(2, 0.1)`?
-# - Momentum: `optimizer=keras.optimizers.SGD(0.01, momentum=0.9)`, with
-#   `coupling="coupled"` in the `WeightDecay` and without. The memory of which is
-#   shorter (tutorial 3), and what does the certificate say?
+# - `watch(2, 0.003, 0.6, 2)`: which rank is certified, if any? Which decay would
+#   batches of 8 need, and does a network still learn with it?
+# - Momentum: an SGD with `momentum=0.9`, and `coupling="coupled"` in the
+#   `WeightDecay`, or not. The memory of which is shorter (tutorial 3), and what
+#   does the certificate say?
 # - `kl.gradient_spectra` for batches of 1 to 64 of a trained network: is the
 #   rank of the gradient the batch size, or less?
 # - `keras-lowrank reproduce control_start`: is a rank low because decay
