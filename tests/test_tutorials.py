@@ -1,9 +1,7 @@
 """Tutorials run as scripts: a rehearsal here, in full in `make docs`."""
 
-import os
 import pathlib
-import subprocess
-import sys
+import runpy
 
 import pytest
 
@@ -18,30 +16,21 @@ def test_there_are_eight():
     assert [path.name[0] for path in TUTORIALS] == list("12345678")
 
 
+# In this process, since most of a rehearsal would be importing a backend again.
 @pytest.mark.once
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_tutorial_runs(path, tmp_path):
+def test_tutorial_runs(path, tmp_path, monkeypatch):
     if path.stem.startswith("5"):
         pytest.importorskip("keras_tuner")
-    done = subprocess.run(
-        [sys.executable, path],
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "KERAS_LOWRANK_SMOKE": "1",
-            "PYTHONPATH": str(ROOT),
-            "COLUMNS": "100",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_LOWRANK_SMOKE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    runpy.run_path(str(path), run_name="__main__")
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_says_what_for_and_what_next(path):
     cells = path.read_text().split("# %% [markdown]\n")
-    assert "you can" in cells[1]
+    assert "you can" in cells[1].replace("\n#", "")
     assert "## What to try" in cells[-1]

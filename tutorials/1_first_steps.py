@@ -7,8 +7,8 @@
 # - read the table and the pictures that come of it, and
 # - say whether a rank is low, or only what chance gives.
 #
-# It runs on any backend of Keras, on a laptop, without a download. As a
-# script: `KERAS_BACKEND=jax python tutorials/1_first_steps.py`.
+# It runs on any backend of Keras, on a laptop, without a download. As a script:
+# `KERAS_BACKEND=jax python tutorials/1_first_steps.py`.
 
 # %%
 # %matplotlib inline
@@ -58,8 +58,8 @@ build().summary()
 # `RankTracker` measures the weights before training and at the end of epochs:
 # exact singular values in float64, whatever trains. By default it spaces its
 # measurements so that they take at most one percent of the time of `fit`. This
-# network is a toy, for which that would be seldom, so we ask for
-# every fifth epoch.
+# network is a toy, for which that would be seldom, so we ask for every fifth
+# epoch.
 #
 # `WeightDecay` says which weight decay is meant; tutorial 3 is about that. Here
 # it shrinks the kernels by `learning_rate * 0.1` at every step.
@@ -110,8 +110,8 @@ with_decay.summary()
 # %% [markdown]
 # The same network, the same data, the same seed. Without decay the matrices are
 # about as they began. With it they have lost directions by every count: most by
-# the stable rank, which weighs directions by their size, fewer by the rank, which
-# counts all above a small threshold. And the network is no less accurate.
+# the stable rank, which weighs directions by their size, fewer by the rank,
+# which counts all above a small threshold. And the network is no less accurate.
 
 # %%
 ends = {
@@ -132,9 +132,9 @@ if not SMOKE:
 # %% [markdown]
 # ## Look at it
 #
-# On the left ranks over epochs; on the right every singular value of one
-# matrix at the end, on a logarithmic axis. Decay did not cut the spectrum off:
-# it let the directions that training does not renew sink below the line.
+# First ranks over epochs; then every singular value of one matrix at the end,
+# on a logarithmic axis. Decay did not cut the spectrum off: it let the
+# directions that training does not renew sink below the line.
 
 # %%
 runs = {
@@ -203,8 +203,9 @@ assert len(history.history["rank_mean"]) == EPOCHS
 # ## What to try
 #
 # - Another decay: 0.02, 0.5. At which does accuracy begin to fall?
-# - `batch_size=256`. Larger batches make fewer steps; is the rank higher because
-#   of the batch, or because of the steps? Train four times as long to see.
+# - `batch_size=256`. Larger batches make fewer steps; is the rank higher
+#   because of the batch, or because of the steps? Train four times as long to
+#   see.
 # - `RankTracker(every="log")`, and no `every` at all: what does
 #   `tracker.summary()` say it left out?
 # - `keras-lowrank demo` on a command line shows the same with a live table.

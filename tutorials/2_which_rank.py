@@ -2,8 +2,8 @@
 # # 2. Which rank?
 #
 # A trained matrix has full rank, to the last bit. What is called its rank is
-# one of several ways to say how many directions matter. After this tutorial
-# you can
+# one of several ways to say how many directions matter. After this tutorial you
+# can
 #
 # - tell the measures apart, and say which one a paper or a plot used,
 # - choose a threshold, and see what it decides, and
@@ -95,7 +95,9 @@ def ranks_of(spectrum, relative_to):
     )
 
 
-untrained = {n: kl.initial_spectra((n, n), samples=1)[0] for n in (64, 256, 512)}
+untrained = {
+    n: kl.initial_spectra((n, n), samples=1)[0] for n in (64, 256, 512)
+}
 panels = [
     Panel(
         title=f"Untrained matrices, {norm} norm",
@@ -142,11 +144,11 @@ label = {"weight decay 0.05": recording}
 draw_panels([measure_curves(label, name) for name in order])
 
 # %% [markdown]
-# Compare *when* each falls. The soft measures fall first: the large values
-# grow apart from the rest within a few epochs. The count at 1e-3 stays near
-# full and falls late, when the tail at last sinks below the threshold. A paper
-# that counts at 0.05 and one that counts at 1e-3 tell different stories about
-# one run; here is that run again, under three thresholds:
+# Compare *when* each falls. The soft measures fall first: the large values grow
+# apart from the rest within a few epochs. The count at 1e-3 stays near full and
+# falls late, when the tail at last sinks below the threshold. A paper that
+# counts at 0.05 and one that counts at 1e-3 tell different stories about one
+# run; here is that run again, under three thresholds:
 
 # %%
 measures = {
@@ -164,8 +166,8 @@ for row in rows:
 # %% [markdown]
 # ## The edges
 #
-# A zero matrix has rank 0 by every measure. That is a collapse, no success,
-# and every table of ours says so. A matrix that holds a NaN measures NaN.
+# A zero matrix has rank 0 by every measure. That is a collapse, no success, and
+# every table of ours says so. A matrix that holds a NaN measures NaN.
 
 # %%
 dead = kl.Spectrum(np.zeros(4), shape=(4, 4))

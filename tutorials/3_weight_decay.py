@@ -32,9 +32,9 @@ loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 # ## One number, four decays
 #
 # Without momentum every one of them shrinks a weight by `learning_rate * w` at
-# each step. They differ in what they call `w`: the paper's objective is
-# `loss + lambda * sum(W**2)`, whose gradient is `2 * lambda * W`, and `L2` is
-# the same. Torch and Keras' `weight_decay` leave the 2 out.
+# each step. They differ in what they call `w`: the paper's objective is `loss +
+# lambda * sum(W**2)`, whose gradient is `2 * lambda * W`, and `L2` is the same.
+# Torch and Keras' `weight_decay` leave the 2 out.
 
 # %%
 for source in ("torch", "keras", "l2", "paper_lambda"):
@@ -48,8 +48,8 @@ assert kl.convert_weight_decay(5e-4, "torch", "l2") == 2.5e-4
 # %% [markdown]
 # ## See it: three ways to the same weights
 #
-# Without momentum the three recipes below are one update. We train each for
-# two epochs from the same weights, and compare.
+# Without momentum the three recipes below are one update. We train each for two
+# epochs from the same weights, and compare.
 
 
 # %%
@@ -131,8 +131,8 @@ print("Keras,  momentum 0.9:", memory_steps(0.01, 0.05), "steps")
 
 # %% [markdown]
 # So who copies torch's `weight_decay` into a Keras SGD with momentum loses most
-# of the effect. Four trainings show it: plain SGD; momentum with the
-# coupled decay; the same number decoupled; ten times the number decoupled.
+# of the effect. Four trainings show it: plain SGD; momentum with the coupled
+# decay; the same number decoupled; ten times the number decoupled.
 
 # %%
 spec = ExperimentSpec(

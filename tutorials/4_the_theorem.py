@@ -124,8 +124,8 @@ assert SMOKE or row["measured"] <= row["certified"] < 512
 # %% [markdown]
 # The same, rank by rank. The bound lies above the measured distance at every
 # rank. How far above is what the lemma gives away: it allows each of the last
-# steps a direction of its own, and in truth steps share their directions. A
-# few hundred are certified where fewer than twenty are there.
+# steps a direction of its own, and in truth steps share their directions. A few
+# hundred are certified where fewer than twenty are there.
 
 # %%
 window = theory.windows["hidden_1/kernel"]
@@ -159,9 +159,9 @@ assert SMOKE or [row["vacuous"] for row in rows] == [False, True, True, True]
 assert SMOKE or rows[1]["measured"] < 20
 
 # %% [markdown]
-# At a batch size of 32 the measured rank is as low, the network is good, and the
-# theorem is silent: sixteen steps may already have any rank. So it is not the
-# rank of single updates that makes this rank low. The theorem does not
+# At a batch size of 32 the measured rank is as low, the network is good, and
+# the theorem is silent: sixteen steps may already have any rank. So it is not
+# the rank of single updates that makes this rank low. The theorem does not
 # contradict what is measured, and does not explain it either.
 #
 # ## The paper's own settings
@@ -206,8 +206,8 @@ assert 9 < clock[-1] < 10
 # %% [markdown]
 # ## What to try
 #
-# - `watch(2, 0.003, 0.6, 2)`: which rank is certified, if any? Which decay would
-#   batches of 8 need, and does a network still learn with it?
+# - `watch(2, 0.003, 0.6, 2)`: which rank is certified, if any? Which decay
+#   would batches of 8 need, and does a network still learn with it?
 # - Momentum: an SGD with `momentum=0.9`, and `coupling="coupled"` in the
 #   `WeightDecay`, or not. The memory of which is shorter (tutorial 3), and what
 #   does the certificate say?

@@ -27,8 +27,8 @@ SMOKE = "KERAS_LOWRANK_SMOKE" in os.environ  # a rehearsal: nothing is claimed
 #
 # A search starts from a *default*, an experiment that you would run anyway. It
 # is trained first, and every trial is compared with it. The space names fields
-# of the experiment and their values. Every point is trained with several
-# seeds, since one seed cannot tell a gain from luck.
+# of the experiment and their values. Every point is trained with several seeds,
+# since one seed cannot tell a gain from luck.
 #
 # The objective here: the lowest mean rank among the points that are as accurate
 # as the default. A rank that is bought with accuracy does not count.
@@ -98,9 +98,9 @@ assert (
 # ## The front, and the paper's ratio
 #
 # On the left every point by accuracy and rank; those that no other beats in
-# both are the front. On the right the same ranks against
-# `batch_size / (learning_rate * weight_decay)`, which the paper's theorem says
-# decides. See whether it orders the points.
+# both are the front. On the right the same ranks against `batch_size /
+# (learning_rate * weight_decay)`, which the paper's theorem says decides. See
+# whether it orders the points.
 
 # %%
 draw_panels(
@@ -124,5 +124,5 @@ for trial in results.pareto():
 #   itself; `Range(1e-3, 1e-1)` in place of a list searches between.
 # - A model of your own, with any tuner of KerasTuner: `RankHyperModel` in the
 #   how-to *Search*.
-# - `keras-lowrank search examples/search_digits.toml` does the same from a file,
-#   with five seeds, in a few minutes.
+# - `keras-lowrank search examples/search_digits.toml` does the same from a
+#   file, with five seeds, in a few minutes.

@@ -21,6 +21,7 @@ from keras_lowrank.plots import compressibility_curves
 from keras_lowrank.plots import draw_panels
 
 SMOKE = "KERAS_LOWRANK_SMOKE" in os.environ  # a rehearsal: nothing is claimed
+EPOCHS = 2 if SMOKE else 40
 data = digits()
 
 # %% [markdown]
@@ -38,17 +39,18 @@ def train(rate):
         model.add(keras.layers.BatchNormalization())
         model.add(keras.layers.Activation("relu"))
     model.add(keras.layers.Dense(data.classes, name="logits"))
-    optimizer = kl.WeightDecay(rate).wrap(keras.optimizers.SGD(0.1))
+    steps = -(-len(data.x_train) // 64) * EPOCHS
+    schedule = keras.optimizers.schedules.CosineDecay(0.2, steps)
     model.compile(
-        optimizer,
+        kl.WeightDecay(rate).wrap(keras.optimizers.SGD(schedule)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     model.fit(
         data.x_train,
         data.y_train,
-        batch_size=32,
-        epochs=2 if SMOKE else 40,
+        batch_size=64,
+        epochs=EPOCHS,
         verbose=0,
     )
     return model
@@ -58,7 +60,7 @@ def accuracy(model):
     return model.evaluate(data.x_test, data.y_test, verbose=0)[1]
 
 
-models = {"no decay": train(0.0), "decay 0.05": train(0.05)}
+models = {"no decay": train(0.0), "decay 0.1": train(0.1)}
 for label, model in models.items():
     print(
         f"{label}: {accuracy(model):.3f}, {model.count_params():,} parameters"
@@ -84,12 +86,12 @@ draw_panels([compressibility_curves(spectra)])
 #
 # `compression_plan` chooses ranks by one criterion: an energy to keep, an error
 # to allow, a budget of parameters or FLOPs, or an accuracy to hold. Here a
-# relative error of 0.3 for each matrix. The plan says what it saves, and leaves
+# relative error of 0.2 for each matrix. The plan says what it saves, and leaves
 # alone what does not pay.
 
 # %%
 plans = {
-    label: kl.compression_plan(model, tolerance=0.3)
+    label: kl.compression_plan(model, tolerance=0.2)
     for label, model in models.items()
 }
 for plan in plans.values():
@@ -101,26 +103,31 @@ saved = {
     for label, plan in plans.items()
 }
 print({label: f"{times:.1f} times fewer" for label, times in saved.items()})
-assert SMOKE or saved["decay 0.05"] > 1.5 * saved["no decay"]
+assert SMOKE or saved["decay 0.1"] > 1.5 * saved["no decay"]
 
 # %% [markdown]
-# A plan is a value: edit it, save it, use it.
+# Look at the matrix between the hidden layers: ten classes differ in nine
+# directions, and nine is the rank that is left. Below that the error is steep.
+# (At a relative error of 0.3 rank 8 would do, and cost 8 points of accuracy.) A
+# plan is a value, so ask it:
 
 # %%
-plan = plans["decay 0.05"]
-edited = plan.without("logits").with_rank("hidden_1", 12)
-print(edited["hidden_1"].rank, f"error {edited['hidden_1'].error:.2f}")
+plan = plans["decay 0.1"]
+for rank in (7, 8, 9, 10):
+    edited = plan.with_rank("hidden_1", rank)
+    print(f"rank {rank}: error {edited['hidden_1'].error:.3f}")
+assert SMOKE or plan["hidden_1"].rank in (9, 10)
 
 # %% [markdown]
 # ## Compress, and prove it
 #
-# `compress_and_verify` makes the smaller model, scores both on the same samples,
-# times both in turns, and puts layers back that hurt or are not faster. The
-# network is small, so time hardly matters here: `keep_slower=True`.
+# `compress_and_verify` makes the smaller model, scores both on the same
+# samples, times both in turns, and puts layers back that hurt or are not
+# faster. The network is small, so time hardly matters here: `keep_slower=True`.
 
 # %%
 proof = kl.compress_and_verify(
-    models["decay 0.05"],
+    models["decay 0.1"],
     (data.x_test, data.y_test),
     tolerance=0.01,
     plan=plan,
@@ -132,14 +139,15 @@ proof.print()
 
 # %% [markdown]
 # Read the line of the score with its interval: 359 test images cannot show less
-# than about a point. *Not shown* means just that, a loss that cannot be ruled
-# out with so few samples; it does not mean that there is one.
+# than about a point. Where the interval reaches further the verdict is *not
+# shown*: a loss that cannot be ruled out with so few samples, which does not
+# mean that there is one.
 
 # %%
 small = proof.model
-print(f"{accuracy(models['decay 0.05']):.3f} -> {accuracy(small):.3f}")
-assert SMOKE or abs(accuracy(small) - accuracy(models["decay 0.05"])) < 0.02
-assert SMOKE or small.count_params() < 0.5 * model.count_params()
+print(f"{accuracy(models['decay 0.1']):.3f} -> {accuracy(small):.3f}")
+assert SMOKE or abs(accuracy(small) - accuracy(models["decay 0.1"])) < 0.02
+assert SMOKE or small.count_params() < 0.4 * model.count_params()
 
 # %% [markdown]
 # ## A plain Keras model
@@ -163,5 +171,6 @@ kl.rank_report(again, measures=["rank", "stable_rank"]).print()
 # - `calibration=data.x_train[:500]` in plan and compression makes the errors of
 #   the *outputs* small, not those of the kernels. How much of the advantage of
 #   decay is left then?
-# - `kl.SwitchToLowRank()` in `callbacks` rewrites layers while training goes on.
+# - `kl.SwitchToLowRank()` in `callbacks` rewrites layers while training goes
+#   on.
 # - From a command line: `keras-lowrank compress model.keras --data digits`.

@@ -28,7 +28,7 @@ data = digits()
 # %% [markdown]
 # ## A layer
 #
-# Sixteen small experts, each with a matrix of its own, in one kernel of three
+# Four small experts, each with a matrix of its own, in one kernel of three
 # axes. Which axes are rows? The library cannot know, and does not guess: the
 # kernel is skipped, with a reason, until you say.
 
@@ -67,9 +67,9 @@ report.print()
 assert report["experts/kernel"]["status"] == "skipped"
 
 # %% [markdown]
-# A rule says what its axes mean. Here each expert is a *block*: by default the
-# experts are seen as one block-diagonal matrix, and `views={"groups": "split"}`
-# shows them one by one.
+# A rule says what its axes mean. Here each expert is a *block*, and blocks are
+# measured one by one; `views={"groups": "merged"}` shows them as one matrix,
+# which is block-diagonal.
 
 
 # %%
@@ -78,16 +78,14 @@ def experts(layer, variable):
     return kl.Matricization(rows=(1,), columns=(2,), blocks=(0,))
 
 
-report = kl.rank_report(
-    model, measures=["rank", "stable_rank"], views={"groups": "split"}
-)
+report = kl.rank_report(model, measures=["rank", "stable_rank"])
 report.print()
 assert len(report.measured) == 5
 
 # %% [markdown]
-# Two further rules are for other cases: `register_factored` for a kernel that
-# a layer makes of two variables, and `register_uses` for how often a sample
-# uses a kernel, which the theorem asks for.
+# Two further rules are for other cases: `register_factored` for a kernel that a
+# layer makes of two variables, and `register_uses` for how often a sample uses
+# a kernel, which the theorem asks for.
 #
 # ## A measure
 #
@@ -193,11 +191,14 @@ draw_panels(
 # gives every matrix with its name and spectrum.
 
 # %%
-for matrix in kl.weight_matrices(model, views={"groups": "split"}):
+for matrix in kl.weight_matrices(model):
     print(f"{matrix.name:>24} {leading_share(matrix.spectrum()):.2f}")
+
+whole = kl.weight_matrices(model, views={"groups": "merged"})["experts/kernel"]
+print(whole.matrix_shape, whole.spectrum())
 assert np.isclose(
     np.linalg.norm(ops.convert_to_numpy(model.layers[0].kernel)),
-    kl.frobenius_norm(kl.weight_matrices(model)[0].spectrum()),
+    kl.frobenius_norm(whole.spectrum()),
 )
 
 # %% [markdown]
@@ -205,6 +206,6 @@ assert np.isclose(
 #
 # - Penalise your measure: `kl.MeasurePenalty` takes it, if it computes with
 #   `spectrum.xp` rather than NumPy, so that there are gradients.
-# - `keras.saving.register_keras_serializable` on layer and measure, and save the
-#   model.
+# - `keras.saving.register_keras_serializable` on layer and measure, and save
+#   the model.
 # - `RankTracker(asynchronous=True)` with the sink: are all lines still there?

@@ -63,9 +63,9 @@ def write(folder: pathlib.Path) -> None:
     write_changed(
         folder / "index.rst",
         _heading("API reference", "=")
-        + "What ``import keras_lowrank as kl`` gives is written ``kl.name``; the "
-        "rest is imported from its room. Formulas, and what is said of zero "
-        "matrices and of NaN, are on the page :doc:`/definitions`.\n\n"
+        + "What ``import keras_lowrank as kl`` gives is written ``kl.name``; "
+        "the rest is imported from its room. Formulas, and what is said of "
+        "zero matrices and of NaN, are on the page :doc:`/definitions`.\n\n"
         f".. toctree::\n   :maxdepth: 1\n\n{entries}\n",
     )
 
@@ -92,7 +92,9 @@ def page(room: str, title: str, seen: set[int]) -> str:
             continue
         seen.add(id(value))
         public = getattr(keras_lowrank, name, None) is value
-        path = f"keras_lowrank.{name}" if public else f"{module.__name__}.{name}"
+        path = (
+            f"keras_lowrank.{name}" if public else f"{module.__name__}.{name}"
+        )
         parts.append(_described(value, path))
     return "".join(parts)
 

@@ -52,9 +52,7 @@ FORMULAS = {
         r"\mathrm{threshold}, 0)\big)\,V^\top"
     ),
     "decay_clock": r"\tau_T = -\sum_{t < T} \log(1 - \mu_t w_t)",
-    "closed_form_rank": (
-        r"\frac{m_l\,B \log(2 / \varepsilon)}{2 \mu \lambda}"
-    ),
+    "closed_form_rank": (r"\frac{m_l\,B \log(2 / \varepsilon)}{2 \mu \lambda}"),
     "distance_to_rank": (
         r"\min_{\mathrm{rank}(V) \le r} \frac{\|W - V\|_F}{\|W\|_F} "
         r"= \bigg(\frac{\sum_{i > r} \sigma_i^2}{\sum_i \sigma_i^2}"
@@ -69,9 +67,7 @@ FORMULAS = {
         r"\Big\|\frac{W_T}{\|W_T\|} - V\Big\| \le "
         r"e^{-(\tau_T - \tau_{T-n})} \frac{\|W_{T-n}\|}{\|W_T\|}"
     ),
-    "gradient_spectra": (
-        r"\mathrm{rank}\,\nabla_W \le \min(m_l B, m, n)"
-    ),
+    "gradient_spectra": (r"\mathrm{rank}\,\nabla_W \le \min(m_l B, m, n)"),
     "theory.memory_steps": r"\frac{1 - \beta}{\mu w}",
     "theory.stationary_distance": (
         r"\frac{\|W_{t+1} - W_t\|}{\mu\, w\, \|W_t\|}"
