@@ -30,14 +30,21 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "included",
     "keras_docstrings",
 ]
-exclude_patterns = ["_build", "_ext", "conf.py", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    "_build",
+    "_ext",
+    "conf.py",
+    "generated/benchmarks.md",  # parts of other pages
+    "generated/results.md",
+]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 # Tutorials are Python files in jupytext's percent format. `make docs` runs
 # them; `-D nb_execution_mode=off` builds the pages alone.
-nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_custom_formats = {".py": "notebooks.read"}
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 600

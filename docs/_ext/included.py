@@ -14,7 +14,29 @@ NO_TABLES = (
     "No tables are kept in this revision. `make bench` writes them to "
     "`benchmarks/results`.\n"
 )
+# Documents that have a page, by their paths.
+PAGES = {
+    "results/README.md": "results.md",
+    "CHANGELOG.md": "changelog.md",
+    "ARCHITECTURE.md": "architecture.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s]+)(\))")
+
+_PROGRAM = re.compile(r"\[([^\]]+)\]\(([^)\s:]+\.(?:py|toml))\)")
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.connect("source-read", programs_as_downloads)
+    return {"parallel_read_safe": True}
+
+
+def programs_as_downloads(app, docname, source) -> None:
+    """Links to programs as downloads: Sphinx would look for a page."""
+    if docname.startswith("tutorials/"):
+        return
+    source[0] = _PROGRAM.sub(r"{download}`\1 <\2>`", source[0])
 
 
 def write(folder: pathlib.Path) -> None:
@@ -24,19 +46,17 @@ def write(folder: pathlib.Path) -> None:
         folder: Path, made where it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for document, name in PAGES.items():
+        if name == "results.md":  # goes on below the title of another page
+            text = adapted(ROOT / document, folder.parent, deeper=1)
+        else:
+            text = adapted(ROOT / document, folder)
+        write_changed(folder / name, text)
     tables = [
-        adapted(path, folder, deeper=1)
+        adapted(path, folder.parent, deeper=1)
         for path in sorted(ROOT.glob("benchmarks/results/*.md"))
     ]
-    pages = {
-        "results.md": adapted(ROOT / "results/README.md", folder, deeper=1),
-        "benchmarks.md": "\n".join(tables) or NO_TABLES,
-        "changelog.md": adapted(ROOT / "CHANGELOG.md", folder),
-        "architecture.md": adapted(ROOT / "ARCHITECTURE.md", folder),
-        "contributing.md": adapted(ROOT / "CONTRIBUTING.md", folder),
-    }
-    for name, text in pages.items():
-        write_changed(folder / name, text)
+    write_changed(folder / "benchmarks.md", "\n".join(tables) or NO_TABLES)
 
 
 def adapted(path: pathlib.Path, folder: pathlib.Path, deeper: int = 0) -> str:
@@ -44,17 +64,20 @@ def adapted(path: pathlib.Path, folder: pathlib.Path, deeper: int = 0) -> str:
 
     Args:
         path: Path of a Markdown file.
-        folder: Path of the folder that it is to be read from.
+        folder: Path of the folder of the page that shows it.
         deeper: Int, levels by which headings move down.
 
     Returns:
         Markdown text whose links lead where they led.
     """
-    away = pathlib.PurePath(os.path.relpath(path.parent, folder))
 
     def moved(found: re.Match) -> str:
-        target = os.path.normpath(away / found[2])
-        return f"{found[1]}{pathlib.PurePath(target).as_posix()}{found[3]}"
+        target = (path.parent / found[2]).resolve()
+        own = PAGES.get(os.path.relpath(target, ROOT))
+        if own is not None:
+            target = ROOT / "docs/generated" / own
+        to = pathlib.PurePath(os.path.relpath(target, folder)).as_posix()
+        return f"{found[1]}{to}{found[3]}"
 
     text = _LINK.sub(moved, path.read_text())
     return re.sub(r"^#", "#" * (1 + deeper), text, flags=re.MULTILINE)

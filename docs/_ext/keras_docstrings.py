@@ -8,7 +8,11 @@ import re
 
 from formulas import FORMULAS
 
-_LINK = re.compile(r"\[([^\]\[]+)\]\(\s*(https?://[^)\s]+)\s*\)")
+_LINK = re.compile(
+    r"\[([^\]\[]+)\]\(\s*(https?://(?:[^()\s]|\([^()\s]*\))+)\s*\)"
+)
+# A name in backticks with letters after it, as a plural has.
+_PLURAL = re.compile(r"(?<!`)(`[^`\n]+`)(?=\w)")
 _OPEN = re.compile(r"^( *)```(\w+)$")
 _ROW = re.compile(r"^( *)\|(.+)\|\s*$")
 
@@ -23,6 +27,7 @@ def process(app, what, name, object_, options, lines: list[str]) -> None:
     """Rewrite the lines of a docstring in place, as autodoc wants it."""
     text = "\n".join(lines)
     text = _LINK.sub(_link, text)
+    text = _PLURAL.sub(r"\1\\ ", text)
     found = _tables(_fences(text.split("\n")))
     formula = FORMULAS.get(name.removeprefix("keras_lowrank."))
     if formula:
@@ -32,7 +37,7 @@ def process(app, what, name, object_, options, lines: list[str]) -> None:
 
 
 def _link(found: re.Match) -> str:
-    words = " ".join(found[1].split())
+    words = " ".join(found[1].replace("`", "").split())
     return f"`{words} <{found[2]}>`__"
 
 
