@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(READY)
 	$(BIN)/keras-lowrank demo --backend $(BACKEND)
@@ -28,6 +29,16 @@ bench: $(BENCH_READY)
 	KERAS_BACKEND=$(BACKEND) \
 	XLA_FLAGS=--xla_force_host_platform_device_count=$$(nproc) \
 	$(BIN)/python -m pytest $(FILE) --benchmark-group-by=group --benchmark-columns=median,min,rounds $(ARGS)
+
+# The site, in `docs/_build/html`. Runs every tutorial, on $(BACKEND): minutes.
+# `make docs DOCS_ARGS="-D nb_execution_mode=off"` leaves that out.
+docs: $(DOCS_READY)
+	KERAS_BACKEND=$(BACKEND) $(BIN)/sphinx-build -M html docs docs/_build \
+		-n -W --keep-going $(DOCS_ARGS)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
 
 $(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"

@@ -9,12 +9,20 @@ import keras_lowrank
 
 ROOT = pathlib.Path(keras_lowrank.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+HOWTO = ROOT / "docs" / "howto"
+# Their Python goes on from the block of the index. `docs/distributed.md` needs
+# processes of its own, and has programs in `examples/distributed`.
+PAGES = sorted({*HOWTO.glob("*.md"), *ROOT.glob("docs/migrate/*.md")})
+
+
+def blocks_of(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
 def test_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = blocks_of(ROOT / "README.md")
     assert len(blocks) >= 4
     names = {}
     for block in blocks:
@@ -27,6 +35,25 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     assert names["tracker"].recording.epochs[:1] == [0]
     assert names["tracker"].recording.epochs[-1] == 5
     assert names["decay"].rate_in("l2") == 2.5e-4
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_runs(page, tmp_path, monkeypatch):
+    blocks = blocks_of(page)
+    if not blocks:
+        pytest.skip("has no Python")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks_of(HOWTO / "index.md") + blocks:
+        exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.mark.once
+def test_every_measure_is_defined():
+    text = (ROOT / "docs" / "definitions.md").read_text()
+    for name in keras_lowrank.MEASURES:
+        assert f"| `{name}` |" in text, name
 
 
 @pytest.mark.once

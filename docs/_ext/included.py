@@ -1,0 +1,89 @@
+"""Pages made of documents that stand beside what they tell of.
+
+Results stand in `results/`, tables of benchmarks in `benchmarks/results/`.
+They are read where they are, so that nothing is typed twice; their links,
+which are relative to where they are, are made to lead there from here.
+"""
+
+import os
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+NO_TABLES = (
+    "No tables are kept in this revision. `make bench` writes them to "
+    "`benchmarks/results`.\n"
+)
+# Documents that have a page, by their paths.
+PAGES = {
+    "results/README.md": "results.md",
+    "CHANGELOG.md": "changelog.md",
+    "ARCHITECTURE.md": "architecture.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+_LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s]+)(\))")
+
+_PROGRAM = re.compile(r"\[([^\]]+)\]\(([^)\s:]+\.(?:py|toml))\)")
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.connect("source-read", programs_as_downloads)
+    return {"parallel_read_safe": True}
+
+
+def programs_as_downloads(app, docname, source) -> None:
+    """Links to programs as downloads: Sphinx would look for a page."""
+    if docname.startswith("tutorials/"):
+        return
+    source[0] = _PROGRAM.sub(r"{download}`\1 <\2>`", source[0])
+
+
+def write(folder: pathlib.Path) -> None:
+    """Write the pages into a folder of the documentation.
+
+    Args:
+        folder: Path, made where it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for document, name in PAGES.items():
+        if name == "results.md":  # goes on below the title of another page
+            text = adapted(ROOT / document, folder.parent, deeper=1)
+        else:
+            text = adapted(ROOT / document, folder)
+        write_changed(folder / name, text)
+    tables = [
+        adapted(path, folder.parent, deeper=1)
+        for path in sorted(ROOT.glob("benchmarks/results/*.md"))
+    ]
+    write_changed(folder / "benchmarks.md", "\n".join(tables) or NO_TABLES)
+
+
+def adapted(path: pathlib.Path, folder: pathlib.Path, deeper: int = 0) -> str:
+    """The text of a document, as it is read from another folder.
+
+    Args:
+        path: Path of a Markdown file.
+        folder: Path of the folder of the page that shows it.
+        deeper: Int, levels by which headings move down.
+
+    Returns:
+        Markdown text whose links lead where they led.
+    """
+
+    def moved(found: re.Match) -> str:
+        target = (path.parent / found[2]).resolve()
+        own = PAGES.get(os.path.relpath(target, ROOT))
+        if own is not None:
+            target = ROOT / "docs/generated" / own
+        to = pathlib.PurePath(os.path.relpath(target, folder)).as_posix()
+        return f"{found[1]}{to}{found[3]}"
+
+    text = _LINK.sub(moved, path.read_text())
+    return re.sub(r"^#", "#" * (1 + deeper), text, flags=re.MULTILINE)
+
+
+def write_changed(path: pathlib.Path, text: str) -> None:
+    """Write a file unless it says the same: Sphinx reads anew what changed."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
