@@ -50,6 +50,8 @@ nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+# TensorFlow greets there, also where it only lies beside.
+nb_output_stderr = "remove"
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -76,7 +76,7 @@ assert [round(value, 1) for value in values] == [5.5, 10.0, 27.2, 61.0]
 # %% [markdown]
 # ## What the threshold decides
 #
-# The rank of a *random* matrix, against the threshold. Both axes are
+# The rank of a *random* matrix, against the threshold. The horizontal axis is
 # logarithmic. Relative to the spectral norm all shapes behave alike. Relative
 # to the Frobenius norm they do not: it grows with the number of values, and
 # each becomes a smaller part of it. `n` equal values are `1 / sqrt(n)` each, so

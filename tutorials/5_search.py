@@ -46,8 +46,8 @@ default = ExperimentSpec(
 asked = SearchSpec(
     default,
     space={
-        "batch_size": [32, 128],
-        "weight_decay": [0.02, 0.05, 0.1],
+        "batch_size": [32] if SMOKE else [32, 128],
+        "weight_decay": [0.02] if SMOKE else [0.02, 0.05, 0.1],
     },
     objective=LowestRank(accuracy_floor=0.97, rank="effective_rank_mean"),
     method="grid",
