@@ -6,7 +6,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
-DOCS_READY := $(VENV)/.docs-ready
 
 .PHONY: demo test lint bench docs clean
 
@@ -32,13 +31,9 @@ bench: $(BENCH_READY)
 
 # The site, in `docs/_build/html`. Runs every tutorial, on $(BACKEND): minutes.
 # `make docs DOCS_ARGS="-D nb_execution_mode=off"` leaves that out.
-docs: $(DOCS_READY)
+docs: $(READY)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/sphinx-build -M html docs docs/_build \
 		-n -W --keep-going $(DOCS_ARGS)
-
-$(DOCS_READY): $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
-	touch $@
 
 $(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"

@@ -73,6 +73,7 @@ def test_extras_in_messages_exist():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("keras_lowrank*/**/*.py")]:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for path in [*pages, *ROOT.glob("keras_lowrank*/**/*.py")]:
         for extra in re.findall(r"keras-lowrank\[(\w+)\]", path.read_text()):
             assert extra in project["optional-dependencies"], path
