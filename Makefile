@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt \
-		--editable ".[tensorflow,jax,torch,dev,docs]"
+		--editable ".[tensorflow,jax,torch,dev]"
 	touch $@
 
 clean:

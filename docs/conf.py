@@ -37,6 +37,7 @@ exclude_patterns = [
     "_build",
     "_ext",
     "conf.py",
+    "make_tensorboard_screenshots.py",
     "generated/benchmarks.md",  # parts of other pages
     "generated/results.md",
 ]

@@ -17,7 +17,7 @@ from keras_lowrank import open_run
 
 # The store knows no backend: most of the kills are on one, the others begin
 # more slowly.
-KILLS = {"jax": 8}.get(keras.backend.backend(), 2)
+KILLS = {"jax": 4}.get(keras.backend.backend(), 2)
 NEVER = 10**9  # epochs: more than any run lives to see
 
 # Its checkpoint replaces the last one in a single step, so that a kill never

@@ -16,10 +16,13 @@ ROOT = pathlib.Path(keras_lowrank.__file__).parent.parent
 def test_site_builds(tmp_path):
     for package in ("sphinx", "myst_nb", "furo", "sphinx_copybutton"):
         pytest.importorskip(package)
-    options = "-b html -n -W --keep-going -q -D nb_execution_mode=off".split()
-    places = ["-d", tmp_path / "doctrees", ROOT / "docs", tmp_path / "html"]
+    options = ["-b", "html", "-n", "-W", "--keep-going", "-q"]
+    options += ["-D", "nb_execution_mode=off", "-d", tmp_path / "doctrees"]
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, *places],
+        [
+            *(sys.executable, "-m", "sphinx", *options),
+            *(ROOT / "docs", tmp_path / "html"),
+        ],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

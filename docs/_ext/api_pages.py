@@ -86,16 +86,18 @@ def page(room: str, title: str, seen: set[int]) -> str:
     first = (inspect.getdoc(module) or "").split("\n\n")[0]
     parts = [_heading(title, "="), f"``keras_lowrank.{room}``: {first}\n\n"]
     names = [*_exported(module), *LAZY.get(room, ())]
-    for name in names:
-        value = getattr(module, name)
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        public = getattr(keras_lowrank, name, None) is value
-        path = (
-            f"keras_lowrank.{name}" if public else f"{module.__name__}.{name}"
-        )
-        parts.append(_described(value, path))
+    values = {name: getattr(module, name) for name in names}
+    paths = {
+        name: f"keras_lowrank.{name}"
+        if getattr(keras_lowrank, name, None) is value
+        else f"{module.__name__}.{name}"
+        for name, value in values.items()
+    }
+    # What users write comes first, `keras_lowrank.name`.
+    for name in sorted(names, key=lambda name: paths[name].count(".")):
+        if id(values[name]) not in seen:
+            seen.add(id(values[name]))
+            parts.append(_described(values[name], paths[name]))
     return "".join(parts)
 
 

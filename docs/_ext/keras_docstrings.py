@@ -12,7 +12,7 @@ _LINK = re.compile(
     r"\[([^\]\[]+)\]\(\s*(https?://(?:[^()\s]|\([^()\s]*\))+)\s*\)"
 )
 # A name in backticks with letters after it, as a plural has.
-_PLURAL = re.compile(r"(?<!`)(`[^`\n]+`)(?=\w)")
+_PLURAL = re.compile(r"(?<!`)(`[^`\n]+`)(?=[A-Za-z])")
 _OPEN = re.compile(r"^( *)```(\w+)$")
 _ROW = re.compile(r"^( *)\|(.+)\|\s*$")
 
