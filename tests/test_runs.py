@@ -310,6 +310,9 @@ KILLED = """
 """
 
 
+# What a run goes on to is tested bit by bit on every backend, in `TestResume`;
+# this is about files.
+@pytest.mark.once
 @pytest.mark.slow
 def test_killed_and_run_again(tmp_path):
     """`kill -9` at random moments, then the same weights to the last bit."""

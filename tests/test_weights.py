@@ -912,6 +912,7 @@ class TestNames:
         keras.backend.clear_session()
         assert all_names(nested_model()) == NESTED_NAMES
 
+    @pytest.mark.once
     @pytest.mark.slow
     def test_in_another_process(self):
         code = (
