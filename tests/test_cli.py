@@ -103,6 +103,7 @@ class TestDemo:
         events = list((tmp_path / "out" / "with-decay").glob("events*"))
         assert len(events) == 1
 
+    @pytest.mark.once
     def test_the_next_free_directory(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         for number in (1, 2):
