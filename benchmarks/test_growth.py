@@ -10,6 +10,7 @@ import pytest
 from benchmarks import growth
 from benchmarks import machine
 from benchmarks import results
+from keras_lowrank.plots.log_axis import make_logarithmic
 from keras_lowrank.tables import Column
 from keras_lowrank.tables import Table
 from keras_lowrank.tables import number
@@ -94,6 +95,7 @@ def test_plot(points):
             color="grey",
             label=f"{name}$^{power}$" if power > 1 else name,
         )
+        make_logarithmic(axis.xaxis, sizes)
         axis.set_xlabel(unit)
         axis.legend()
     results.DIRECTORY.mkdir(exist_ok=True)
