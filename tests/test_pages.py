@@ -273,6 +273,8 @@ class TestGallery:
             list(gallery(runs, ["rank"]))
         with pytest.raises(ValueError, match="selects no matrix"):
             list(gallery(runs, weights="third"))
+        with pytest.raises(ValueError, match="no regular expression"):
+            list(gallery(runs, weights="("))
 
     def test_every_figure_can_be_drawn(self, swept):
         for picture in gallery(swept[:2], weights="last"):

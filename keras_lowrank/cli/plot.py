@@ -2,6 +2,9 @@
 
 import pathlib
 
+from keras_lowrank.cli.arguments import add_runs
+from keras_lowrank.cli.arguments import names
+
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -17,12 +20,7 @@ def add_parser(commands):
             "runs allow, as a file."
         ),
     )
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="RUN",
-        help="directories of runs, or directories above them",
-    )
+    add_runs(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -76,8 +74,8 @@ def run(options) -> int:
 
     pictures = gallery(
         found_runs(options.runs),
-        _names(options.kinds),
-        _names(options.measures),
+        names(options.kinds),
+        names(options.measures),
         options.weights,
         options.metric,
         options.against,
@@ -93,7 +91,3 @@ def run(options) -> int:
         picture.draw().savefig(path, dpi=150)
         print(f"{path}: {picture.title}. {picture.says}")
     return 0
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]

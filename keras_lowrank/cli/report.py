@@ -2,6 +2,9 @@
 
 import pathlib
 
+from keras_lowrank.cli.arguments import add_runs
+from keras_lowrank.cli.arguments import names
+
 
 def add_parser(commands):
     """Add the subcommand to a parser's commands."""
@@ -14,12 +17,7 @@ def add_parser(commands):
             "to mind."
         ),
     )
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="RUN",
-        help="directories of runs, or directories above them",
-    )
+    add_runs(parser)
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -51,7 +49,7 @@ def run(options) -> int:
     page = run_page(
         runs,
         f"keras-lowrank report {' '.join(options.runs)}",
-        options.measures.split(",") if options.measures else None,
+        names(options.measures),
         options.weights,
     )
     path = pathlib.Path(options.out)

@@ -5,6 +5,8 @@ import shlex
 import shutil
 import sys
 
+from keras_lowrank.cli.arguments import add_runs
+
 
 def add_parser(commands):
     """Add the subcommand to a parser's commands."""
@@ -18,12 +20,7 @@ def add_parser(commands):
             "the HParams tab."
         ),
     )
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="RUN",
-        help="directories of runs, or directories above them",
-    )
+    add_runs(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",

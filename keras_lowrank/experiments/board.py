@@ -12,7 +12,6 @@ from keras_lowrank.experiments.events import write_events
 from keras_lowrank.experiments.found import FoundRun
 from keras_lowrank.experiments.runs import RESULT_FILE
 from keras_lowrank.experiments.specs import flat
-from keras_lowrank.records import read_certificates
 from keras_lowrank.records import write_experiment
 from keras_lowrank.records import write_hparams
 
@@ -43,7 +42,7 @@ def write_all_events(
     if fields:
         write_experiment(out_dir, _columns(fields.values()), _metrics(runs))
     for run, path in paths.items():
-        write_events(run.recording, path, read_certificates(run.run_dir))
+        write_events(run.recording, path, run.certificates)
         if fields:
             _write_session(run, path, fields[run])
         yield path

@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Iterable
 
+from keras_lowrank.callbacks.theory_sinks import certified_scalars
 from keras_lowrank.records import Certificates
 from keras_lowrank.records import EventWriter
 from keras_lowrank.records import Recording
@@ -68,13 +69,11 @@ def _write_certificates(
 ) -> None:
     """Certified ranks, and the measured ones that they bound."""
     times = {item.epoch: item.time or None for item in recording.measurements}
-    certified: dict[int, dict[str, float]] = {}
-    for row in certificates.rows:
-        if not row["vacuous"]:
-            tag = f"certified_rank/{row['weight']}"
-            certified.setdefault(row["epoch"], {})[tag] = row["certified"]
-    for epoch, scalars in certified.items():
-        writer.write_scalars(scalars, epoch, times.get(epoch))
+    for epoch in certificates.epochs:
+        rows = (row for row in certificates.rows if row["epoch"] == epoch)
+        scalars = certified_scalars(rows)
+        if scalars:
+            writer.write_scalars(scalars, epoch, times.get(epoch))
     for item in recording.measurements:
         measured = {
             f"epsilon_rank/{record.weight}": epsilon_rank(

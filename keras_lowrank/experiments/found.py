@@ -51,28 +51,34 @@ class FoundRun:
         """
         if self.spec is not None:
             return clock(self.spec, self.recording)
-        rate = self._decay_rate()
-        if rate is None:
+        rates = set((self.decay_rates or {}).values())
+        if len(rates) != 1:
             return None
+        rate = rates.pop()
         measured = self.recording.measurements
         steps = np.array([m.step or 0 for m in measured], np.float64)
-        rates = np.array([m.learning_rate or math.nan for m in measured])
-        ticks = -np.diff(steps) * np.log1p(-rates[:-1] * rate)
+        lr = np.array([m.learning_rate or math.nan for m in measured])
+        ticks = -np.diff(steps) * np.log1p(-lr[:-1] * rate)
         return np.concatenate([[0.0], np.cumsum(ticks)])
 
-    def _decay_rate(self) -> float | None:
+    @property
+    def decay_rates(self) -> dict[str, float] | None:
+        """Rate of each recorded kernel of a `fit`, in torch's convention.
+
+        As it was when the run began; `None` where that was not recorded.
+        """
         decay = self.recording.info.get("weight_decay")
         if not decay or "variables" not in decay:
             return None
-        rates = {row["name"]: row["rate"] or 0.0 for row in decay["variables"]}
         # Of a part of a kernel the name begins with that of the kernel.
-        found = {
-            rate
-            for weight in self.recording.weights
-            for name, rate in rates.items()
-            if weight == name or weight.startswith(f"{name}[")
+        return {
+            row["name"]: row["rate"] or 0.0
+            for row in decay["variables"]
+            if any(
+                weight == row["name"] or weight.startswith(f"{row['name']}[")
+                for weight in self.recording.weights
+            )
         }
-        return found.pop() if len(found) == 1 else None
 
 
 def found_runs(paths: Iterable) -> list[FoundRun]:

@@ -41,16 +41,10 @@ def _decay(run: FoundRun) -> Iterator[str]:
         if not run.spec.weight_decay:
             yield _NO_DECAY
         return
-    decay = run.recording.info.get("weight_decay")
-    if not decay or "variables" not in decay:
+    matrices = run.decay_rates
+    if matrices is None:
         yield "How the weights decay was not recorded."
         return
-    rates = {row["name"]: row["rate"] for row in decay["variables"]}
-    matrices = {
-        name: rate
-        for name, rate in rates.items()
-        if any(weight.startswith(name) for weight in run.recording.weights)
-    }
     without = [name for name, rate in matrices.items() if not rate]
     if matrices and len(without) == len(matrices):
         yield _NO_DECAY
@@ -59,7 +53,7 @@ def _decay(run: FoundRun) -> Iterator[str]:
             f"{len(without)} of {len(matrices)} weight matrices do not decay: "
             f"{', '.join(without)}."
         )
-    yield from decay["warnings"]
+    yield from run.recording.info["weight_decay"]["warnings"]
 
 
 _NO_DECAY = (

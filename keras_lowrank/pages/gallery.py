@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from collections.abc import Sequence
 from keras_lowrank.experiments.found import FoundRun
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
+from keras_lowrank.names import searcher
+from keras_lowrank.pages.thinning import some
 from keras_lowrank.plots import Heat
 from keras_lowrank.plots import Panel
 from keras_lowrank.plots import certified_curves
@@ -124,23 +125,10 @@ class _NotAtHandError(Exception):
     """The runs do not hold what a figure needs."""
 
 
-def some(items: Sequence, most: int) -> list:
-    """Evenly chosen ones, with the first and the last.
-
-    Args:
-        items: Sequence.
-        most: Int >= 2.
-    """
-    if len(items) <= most:
-        return list(items)
-    step = (len(items) - 1) / (most - 1)
-    return [items[round(index * step)] for index in range(most)]
-
-
 def _selected(names: Sequence[str], pattern: str | None) -> tuple[str, ...]:
     if pattern is None:
         return tuple(names)
-    found = tuple(name for name in names if re.search(pattern, name))
+    found = tuple(filter(searcher(pattern, "weights"), names))
     if not found:
         raise ValueError(
             f"`weights` selects no matrix. Received: {pattern!r}. "

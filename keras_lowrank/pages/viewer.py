@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_lowrank.experiments.found import FoundRun
 from keras_lowrank.measures import numerical_rank
+from keras_lowrank.pages.thinning import evenly
 from keras_lowrank.spectrum import Spectrum
 
 TOLERANCE = 1e-3  # of the default numerical rank
@@ -77,7 +78,7 @@ def spectra_data(runs: Sequence[FoundRun]) -> dict[str, Any]:
 
 def _run(run: FoundRun) -> dict[str, Any]:
     epochs = np.array(run.recording.epochs)
-    chosen = epochs[_evenly(len(epochs), MOST_EPOCHS)].tolist()
+    chosen = epochs[evenly(len(epochs), MOST_EPOCHS)].tolist()
     return {
         "name": run.name,
         "epochs": chosen,
@@ -97,16 +98,10 @@ def _spectrum(spectrum: Spectrum) -> dict[str, Any]:
         return {"at": [], "values": [], "rank": None, "full": 0}
     values = np.asarray(spectrum.values)
     norm = np.linalg.norm(values) or 1.0
-    at = _evenly(len(values), MOST_VALUES)
+    at = evenly(len(values), MOST_VALUES)
     return {
         "at": (at + 1).tolist(),
         "values": [float(f"{value:.4g}") for value in values[at] / norm],
         "rank": numerical_rank(spectrum, TOLERANCE),
         "full": min(spectrum.shape),
     }
-
-
-def _evenly(count: int, most: int) -> np.ndarray:
-    """Indices from the first to the last of `count`, at most `most`."""
-    places = np.linspace(0, count - 1, min(count, most)).round()
-    return np.unique(places.astype(int))

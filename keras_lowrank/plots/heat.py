@@ -5,10 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_lowrank.records import Recording
-
-# In decades below the largest value: what a spectrum of float32 weights
-# resolves.
-DEEPEST = -7.0
+from keras_lowrank.records.spectrum_image import DEPTH
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +74,7 @@ def spectrum_over_time(recording: Recording, weight: str) -> Heat:
         x=np.array([*spectra], float),
         y=np.arange(1, count + 1, dtype=float),
         values=decades,
-        limits=(DEEPEST, 0.0),
+        limits=(DEPTH, 0.0),
         caption="sigma_i / sigma_1 at every measurement",
     )
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from keras_lowrank import plots
 from keras_lowrank.experiments.spec import ExperimentSpec
 from keras_lowrank.measures import Measure
 from keras_lowrank.records import Recording
@@ -58,17 +59,9 @@ def norm_ratios(spec: ExperimentSpec, recording: Recording) -> Ratios:
         `Ratios`.
     """
     measured = recording.measurements
-    norms = np.array(
-        [
-            [np.linalg.norm(record.spectrum.values) for record in m.records]
-            for m in measured
-        ]
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = norms[1:] / norms[:-1]
     return Ratios(
         np.array([m.epoch for m in measured[1:]]),
-        values,
+        plots.norm_ratios(recording),
         np.exp(-np.diff(clock(spec, recording))),
         np.array([m.learning_rate or math.nan for m in measured[:-1]]),
     )
