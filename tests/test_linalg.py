@@ -140,6 +140,23 @@ class TestHardCases:
             scale = found[0] / expected[0]
             np.testing.assert_allclose(found, scale * expected, rtol=1e-10)
 
+    @pytest.mark.parametrize("share", [1 / 128, 1 / 8])
+    def test_larger_sides_are_worth_more_iterations(self, share, monkeypatch):
+        # Twelve spare values reach no further than twice the tail's largest.
+        spare, tail = np.geomspace(2.45, 1.3, 14), np.geomspace(1.2, 0.8, 6)
+        values = np.r_[np.linspace(1000, 3, 180), spare, tail] / 1000
+        matrix = planted(values, (220, 200)).astype(np.float32)
+        expected = oracle(matrix)
+        monkeypatch.setattr(linalg.refine, "ITERATIONS_PER_ROW", share)
+        calls = []
+        svd = np.linalg.svd
+        monkeypatch.setattr(
+            np.linalg, "svd", lambda *a, **k: calls.append(a) or svd(*a, **k)
+        )
+        found = linalg.spectrum(matrix).values
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+        assert bool(calls) == (share == 1 / 128)
+
     def test_small_squares_are_decomposed_once(self, monkeypatch):
         matrix = planted(np.geomspace(1, 3e-4, 40), (50, 40))
         matrix = matrix.astype(np.float32)

@@ -22,11 +22,14 @@ PROMISED_ERROR = 1e-8
 # nearly square takes not twice the time of the Gram matrix.
 SMALLEST_SIDE = 128
 
-# Up to so many vectors are found by inverse iteration with so many spare ones,
-# at most so often; more of them by all eigenvectors.
-MOST_ITERATED = 24
+# Up to this part of the vectors is found by inverse iteration; more of them by
+# all eigenvectors. Beside them are as many spare ones, and so many at least.
+MOST_ITERATED = 1 / 8
 SPARE_VECTORS = 12
+# An SVD grows faster with the side than an iteration does, so that large
+# matrices may take more of them: so many for each row of the Gram matrix.
 MOST_ITERATIONS = 12
+ITERATIONS_PER_ROW = 1 / 128
 CONVERGED = 1e-11
 SHIFT = 1e-15  # of the trace
 TRIANGLE = 64  # rows of a diagonal block
@@ -96,7 +99,7 @@ def refined(
     count = side - first
     if side < SMALLEST_SIDE or first == 0:
         return None
-    if count <= min(MOST_ITERATED, side // 8):
+    if count <= MOST_ITERATED * side:
         basis = _inverse_iteration(gram, values, first)
     elif rows >= 2 * side and count <= side // 2:
         basis = np.linalg.eigh(gram)[1][:, :count]
@@ -134,12 +137,13 @@ def _inverse_iteration(
     side = len(gram)
     # Spare vectors keep the next larger eigenvalues from slowing down those
     # that are asked for.
-    size = side - first + SPARE_VECTORS
+    count = side - first
+    size = count + max(SPARE_VECTORS, count)
     if size >= side:
         return None
     slowest = (values[first] / values[side - size - 1]) ** 2
     iterations = math.ceil(math.log(CONVERGED) / math.log(slowest))
-    if iterations > MOST_ITERATIONS:
+    if iterations > max(MOST_ITERATIONS, ITERATIONS_PER_ROW * side):
         return None
     shifted = gram.copy()
     # What is singular to rounding has a triangle none the less.
@@ -153,7 +157,7 @@ def _inverse_iteration(
         basis = np.linalg.qr(triangle.solve(basis))[0]
     # Of this subspace the part that is smallest.
     image = triangle.lower.T @ basis
-    return basis @ np.linalg.eigh(image.T @ image)[1][:, : side - first]
+    return basis @ np.linalg.eigh(image.T @ image)[1][:, :count]
 
 
 class _Triangle:
