@@ -456,6 +456,45 @@ class TestRunDirectory:
             RankTracker(every=1, tensorboard=True)
 
 
+class TestSinks:
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_all_have_every_measurement_in_order(self, asynchronous):
+        first, second = [], []
+        tracker = RankTracker(
+            every=1,
+            sinks=[first.append, second.append],
+            asynchronous=asynchronous,
+        )
+        fit(small_model(), tracker)
+        assert first == second == tracker.recording.measurements
+        assert [one.epoch for one in first] == [0, 1, 2, 3]
+
+    def test_a_sink_that_fails_later_loses_nothing(self, tmp_path):
+        got = []
+
+        def full(measurement):
+            if measurement.epoch in (1, 2):
+                raise OSError("no space left")
+            got.append(measurement.epoch)
+
+        tracker = RankTracker(every=1, run_dir=tmp_path, sinks=[full])
+        with pytest.warns(KerasLowrankWarning, match="'full' failed.*epoch 1"):
+            fit(small_model(), tracker)
+        assert got == [0, 3]
+        assert open_run(tmp_path).epochs == [0, 1, 2, 3]
+
+    def test_a_sink_that_fails_at_once_is_told_of(self, tmp_path):
+        tracker = RankTracker(run_dir=tmp_path, sinks=[lambda: None])
+        with pytest.raises(TypeError, match="positional argument"):
+            fit(small_model(), tracker)
+        assert open_run(tmp_path).epochs == [0]
+
+    @pytest.mark.parametrize("sinks", [print, ["stdout"], "stdout", 3])
+    def test_only_functions(self, sinks):
+        with pytest.raises(TypeError, match="list of functions"):
+            RankTracker(sinks=sinks)
+
+
 class TestCitizenship:
     @pytest.mark.parametrize("jit_compile", [True, False])
     def test_jit_compile(self, jit_compile):

@@ -114,49 +114,26 @@ assert measure(kl.Spectrum([2.0, 1.0], shape=(2, 2))) == 1.0
 # ## A sink
 #
 # By itself a tracker fills memory, the store of `run_dir` and TensorBoard. For
-# anything else, say a line of JSON for a service, list a callback *after* the
-# tracker. `tracker.recording` is then up to date; a new measurement is one more
-# in it.
-
+# anything else, say a line of JSON for a service, give it a function: it is
+# called with every measurement, once that is recorded.
 
 # %%
-class JsonLines(keras.callbacks.Callback):
-    """Write every measurement of a tracker as a line of JSON."""
-
-    def __init__(self, tracker, path):
-        super().__init__()
-        self.tracker = tracker
-        self.path = pathlib.Path(path)
-
-    def on_train_begin(self, logs=None):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("")
-        self.sent = 0
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.send()
-
-    def on_train_end(self, logs=None):
-        self.send()
-
-    def send(self):
-        measurements = self.tracker.recording.measurements
-        with self.path.open("a") as file:
-            for item in measurements[self.sent :]:
-                values = {one.weight: one.values for one in item.records}
-                line = {"epoch": item.epoch, "step": item.step} | values
-                file.write(json.dumps(line) + "\n")
-        self.sent = len(measurements)
+lines = pathlib.Path("runs/ranks.jsonl")
+lines.parent.mkdir(exist_ok=True)
+lines.write_text("")
 
 
-# %% [markdown]
-# Counting what was sent, rather than looking at the last only, matters: the
-# initialisation comes before the first epoch ends, and an asynchronous tracker
-# hands over an epoch later.
+def write_line(measurement):
+    """Append a measurement as a line of JSON."""
+    values = {record.weight: record.values for record in measurement.records}
+    line = {"epoch": measurement.epoch, "step": measurement.step} | values
+    with lines.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
-# %%
-tracker = kl.RankTracker(measures=["stable_rank", leading_share], every=1)
-lines = JsonLines(tracker, "runs/ranks.jsonl")
+
+tracker = kl.RankTracker(
+    measures=["stable_rank", leading_share], every=1, sinks=[write_line]
+)
 model.compile(
     kl.WeightDecay(0.02).wrap(keras.optimizers.SGD(0.2)),
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -166,12 +143,18 @@ history = model.fit(
     data.x_train,
     data.y_train,
     epochs=2 if SMOKE else 15,
-    callbacks=[tracker, lines],
+    callbacks=[tracker],
     verbose=0,
 )
-sent = [json.loads(line) for line in lines.path.read_text().splitlines()]
+sent = [json.loads(line) for line in lines.read_text().splitlines()]
 print(f"{len(sent)} lines; the last:", sent[-1])
 assert len(sent) == len(tracker.recording) == len(history.epoch) + 1
+
+# %% [markdown]
+# The first line is the initialisation. Each has the step and the epoch that its
+# values are of, also where an asynchronous tracker hands them over later. What
+# is to happen *between* measurements belongs in a callback; list it after the
+# tracker, and `tracker.recording` is up to date.
 
 # %%
 shares = history.history["leading_share_mean"]

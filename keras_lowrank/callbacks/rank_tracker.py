@@ -89,10 +89,16 @@ class RankTracker(keras.callbacks.Callback):
             `features/<layer>`. Their means go into `logs` as
             `features_rank_mean` and so on, NaN before the first epoch that is
             measured; they are in no mean over the weights.
+        sinks: Functions that are called with every `Measurement` once it is
+            recorded and written, in the thread of the training: for whatever
+            else should have it. An error ends the training at the first
+            measurement, and is warned of later. Of several processes that
+            train together, the first calls them.
 
     Raises:
         ValueError: for an unknown measure, method, schedule or device, or a
             `max_overhead` that is out of range.
+        TypeError: for `sinks` that are no functions.
         ImportError: for `tensorboard` without tensorboardX.
         OSError: from `fit`, when `run_dir` cannot be written.
 
@@ -129,6 +135,7 @@ class RankTracker(keras.callbacks.Callback):
         max_overhead=None,
         device="auto",
         asynchronous=False,
+        sinks=(),
     ):
         super().__init__()
         self.every = every
@@ -150,6 +157,7 @@ class RankTracker(keras.callbacks.Callback):
             workers,
             features,
             device,
+            sinks,
         )
         self.fit_seconds = 0.0
         self.own_seconds = 0.0

@@ -44,6 +44,7 @@ class Recorder:
         workers: As for `RankTracker`.
         features: As for `RankTracker`.
         device: As for `RankTracker`.
+        sinks: As for `RankTracker`.
 
     Attributes:
         recording: The `Recording` so far.
@@ -61,6 +62,7 @@ class Recorder:
         workers=1,
         features=False,
         device="auto",
+        sinks=(),
     ):
         self.measures = as_measures(measures)
         self.weights = weights
@@ -82,7 +84,7 @@ class Recorder:
                 f"Received: workers={workers!r}."
             )
         self.recording = Recording(self.measures)
-        self._sinks = Sinks(run_dir, tensorboard)
+        self._sinks = Sinks(run_dir, tensorboard, sinks)
         self._background = Background()
         self._matrices: Any = None
         self._variables: list[int] = []
@@ -250,9 +252,8 @@ class Recorder:
             measurement, self.recording.measurements[0]
         ):
             self.warn(*trouble)
-        unwritten = self._sinks.write(measurement)
-        if unwritten:
-            self.warn(*unwritten)
+        for trouble in self._sinks.write(measurement):
+            self.warn(*trouble)
 
     def log_values(self) -> dict[str, float]:
         """Mean of each measure over the weight matrices, last measured.

@@ -1,6 +1,9 @@
 """Where the measurements of a run are written while it trains."""
 
 import pathlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from keras_lowrank.callbacks.trouble import Trouble
@@ -14,17 +17,25 @@ from keras_lowrank.records import tensorboardx
 
 
 class Sinks:
-    """The store of a run and the event files of TensorBoard, where wanted.
+    """The store of a run, TensorBoard's event files, and sinks of the user's.
 
     Of several processes that train together the chief writes.
 
     Args:
         run_dir: Path of the store, or `None`.
         tensorboard: Path of the event files, `True` for `run_dir`, or `None`.
+        others: Functions that are called with every `Measurement`, once it is
+            written.
     """
 
-    def __init__(self, run_dir=None, tensorboard=None):
+    def __init__(
+        self,
+        run_dir=None,
+        tensorboard=None,
+        others: Sequence[Callable[[Measurement], Any]] = (),
+    ):
         self.run_dir, self.tensorboard = directories(run_dir, tensorboard)
+        self.others = _functions(others)
         self._recording = Recording()
         self._store: Store | None = None
         self._events: EventWriter | None = None
@@ -58,11 +69,11 @@ class Sinks:
         self._recording, self._laid_out, self._drawn = recording, False, 0
         return recording
 
-    def write(self, measurement: Measurement) -> Trouble | None:
+    def write(self, measurement: Measurement) -> Iterator[Trouble]:
         """Hand a measurement, the last of the recording, to all sinks.
 
-        Returns:
-            What to tell the user of, where it could not be written.
+        Yields:
+            What to tell the user of, where one could not have it.
         """
         if self._events is not None:
             self._events.write(measurement)
@@ -72,24 +83,45 @@ class Sinks:
             # last ones.
             if len(self._recording) >= 2 * max(1, self._drawn):
                 self._draw(self._events)
-        if self._store is None:
-            return None
+        if self._store is not None:
+            yield from self._store_all(self._store, measurement)
+        if is_chief():
+            # Last, so that what goes wrong there loses nothing.
+            for number, other in enumerate(self.others):
+                yield from self._call(number, other, measurement)
+
+    def _store_all(self, store, measurement) -> Iterator[Trouble]:
         self._unwritten.append(measurement)
         try:
             while self._unwritten:
-                self._store.write(self._unwritten[0])
+                store.write(self._unwritten[0])
                 self._unwritten.pop(0)
         except OSError as error:
             # Training for hours must not die of a full disk: what could not
             # be written stays in memory and is tried again each time.
-            return (
+            yield (
                 "unwritten",
                 f"RankTracker could not write epoch "
                 f"{self._unwritten[0].epoch}: {error} It stays in memory; "
                 "writing is tried again at every measurement. After `fit`, "
                 "`tracker.recording` holds it.",
             )
-        return None
+
+    def _call(self, number, other, measurement) -> Iterator[Trouble]:
+        try:
+            other(measurement)
+        except Exception as error:
+            # At the start it is a mistake to be told of; hours later it must
+            # not cost the training.
+            if len(self._recording) == 1:
+                raise
+            name = getattr(other, "__name__", type(other).__name__)
+            yield (
+                f"sink {number}",
+                f"The sink '{name}' failed after epoch {measurement.epoch}: "
+                f"{type(error).__name__}: {error}. It is called again at every "
+                "measurement; `tracker.recording` holds them all.",
+            )
 
     def close(self) -> None:
         """Draw what was not drawn yet, and close what is open."""
@@ -113,6 +145,15 @@ class Sinks:
     def __getstate__(self) -> dict[str, Any]:
         # Settings travel with a copy, open files do not.
         return self.__dict__ | dict(_store=None, _events=None)
+
+
+def _functions(sinks) -> tuple[Callable[[Measurement], Any], ...]:
+    if isinstance(sinks, Sequence) and all(map(callable, sinks)):
+        return tuple(sinks)
+    raise TypeError(
+        "`sinks` must be a list of functions that take a `Measurement`. "
+        f"Received: sinks={sinks!r}."
+    )
 
 
 def directories(
