@@ -21,6 +21,7 @@ FLOORS = {
     "tables": 1,
     "names": 1,
     "images": 1,
+    "thinning": 1,
     "spectrum": 1,
     "matricize": 1,
     "roles": 1,

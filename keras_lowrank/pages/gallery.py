@@ -10,7 +10,6 @@ from keras_lowrank.experiments.found import FoundRun
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
 from keras_lowrank.names import searcher
-from keras_lowrank.pages.thinning import some
 from keras_lowrank.plots import Heat
 from keras_lowrank.plots import Panel
 from keras_lowrank.plots import certified_curves
@@ -25,6 +24,7 @@ from keras_lowrank.plots import rank_and_metric
 from keras_lowrank.plots import spectrum_over_time
 from keras_lowrank.plots import spectrum_overlay
 from keras_lowrank.plots import weight_curves
+from keras_lowrank.thinning import some
 
 COLUMNS = 3  # panels in a row
 # Panels and lines that can be told apart; of more, evenly chosen ones.

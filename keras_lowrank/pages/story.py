@@ -29,7 +29,9 @@ nav a { margin-right: 1em; } .warning { border-left: 4px solid #D55E00;
 #epoch { width: 18em; vertical-align: middle; } .wide { overflow-x: auto; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; }
   nav, .controls { display: none; } h2 { break-after: avoid; }
-  figure, tr, #viewer { break-inside: avoid; } }
+  figure, tr, #viewer { break-inside: avoid; }
+  .wide { overflow: visible; } table { font-size: 9px; }
+  th, td { padding: .1em .4em; } }
 """
 # Some words of logs that everybody looks for first.
 _KNOWN_LOGS = ("val_accuracy", "accuracy", "val_loss", "loss")

@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_lowrank.experiments.found import FoundRun
 from keras_lowrank.measures import numerical_rank
-from keras_lowrank.pages.thinning import evenly
 from keras_lowrank.spectrum import Spectrum
+from keras_lowrank.thinning import evenly
 
 TOLERANCE = 1e-3  # of the default numerical rank
 # What of long runs and large matrices a page holds, evenly chosen.

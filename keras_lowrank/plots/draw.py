@@ -1,5 +1,6 @@
 """Plot data to Matplotlib figures."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from keras_lowrank.plots.draw_map import draw_map
 from keras_lowrank.plots.heat import Heat
 from keras_lowrank.plots.log_axis import make_logarithmic
 from keras_lowrank.plots.maps import Map
+from keras_lowrank.thinning import some
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; each has a
 # line style of its own, for print in black and white.
@@ -40,6 +42,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     "default": {"color": "#D55E00", "marker": "*", "markersize": 12},
 }
 _HOLLOW = ("certified", "vacuous")
+_MOST_NAMED = 8  # of lines in a sequence, whose colours say the rest
 _ROW_HEIGHT = 0.26  # inches
 _LETTER = 0.065  # inches, of the names of rows
 
@@ -136,7 +139,13 @@ def _draw_words(axes, panel: Panel | Map | Heat) -> None:
 
 def _draw_lines(axes, panel: Panel) -> None:
     styles, faint_styles = itertools.cycle(_STYLES), itertools.cycle(_FAINT)
+    shaded = [line for line in panel.lines if line.shade is not None]
+    unnamed = {line.label for line in shaded} - {
+        line.label for line in some(shaded, _MOST_NAMED)
+    }
     for line in panel.lines:
+        if line.label in unnamed:
+            line = dataclasses.replace(line, label="_")  # not in the legend
         if line.mark == "end":
             style = next(styles) | {"linestyle": "none", "marker": "o"}
         elif line.mark:

@@ -11,14 +11,16 @@ from keras_lowrank.experiments.compare.tables import panels
 from keras_lowrank.experiments.compare.tables import sides_table
 from keras_lowrank.experiments.compare.tables import spectra_table
 from keras_lowrank.experiments.compare.tables import steps_table
-from keras_lowrank.experiments.compare.tables import thin
 from keras_lowrank.experiments.runs import write_whole
 from keras_lowrank.plots import draw_panels
 from keras_lowrank.tables import Table
 from keras_lowrank.tables import html_page
+from keras_lowrank.thinning import some
 
 if TYPE_CHECKING:
     from keras_lowrank.experiments.compare.comparison import Comparison
+
+MOST_ROWS = 16  # that a terminal shows of a table
 
 
 def tables(comparison: "Comparison") -> list[Table]:
@@ -49,7 +51,7 @@ def to_text(comparison: "Comparison", line_length: int | None = None) -> str:
         short = Table(
             table.title,
             [item for item in table.columns if _is_short(item.key)],
-            thin(table.rows),
+            some(table.rows, MOST_ROWS),
             table.notes,
         )
         parts.append(short.render(line_length))

@@ -1,7 +1,6 @@
 """The tables and panels of a comparison."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -334,14 +333,6 @@ def furthest(values, band) -> Excess:
         if name in band and is_variable(name)
     ]
     return max(found, key=lambda item: item.ratio)
-
-
-def thin(rows: Sequence, most: int = 16) -> list:
-    """Some of many rows, the first and the last among them."""
-    if len(rows) <= most:
-        return list(rows)
-    chosen = np.linspace(0, len(rows) - 1, most).round().astype(int)
-    return [rows[index] for index in chosen]
 
 
 def _spectra_apart(one, other) -> float:

@@ -1,8 +1,6 @@
 """A study as panels, and these as a figure with the paper's points."""
 
 import dataclasses
-import itertools
-import math
 import textwrap
 
 import numpy as np
@@ -22,6 +20,7 @@ from keras_lowrank.plots import Panel
 from keras_lowrank.plots import draw_panels
 from keras_lowrank.plots import measure_curves
 from keras_lowrank.plots import spectrum_overlay
+from keras_lowrank.thinning import some
 
 # Lines that can be told apart; of more, evenly chosen ones are drawn.
 _LINES = 8
@@ -206,13 +205,6 @@ def _grouped(points, field: str | None):
     return groups.items()
 
 
-def _some(items, most: int) -> list:
-    """Evenly chosen ones, with the first and the last."""
-    items = list(items)
-    step = max(1, math.ceil((len(items) - 1) / (most - 1)))
-    return [*itertools.islice(items, 0, None, step)][:most]
-
-
 def _recordings(points, leave_out=()):
     return {
         label(point.key, leave_out): point.alive[0].recording
@@ -229,7 +221,8 @@ def _curves(study: Study) -> Picture:
     panels, paper = [], []
     for value, members in _grouped(study.points, field):
         leave_out = [field or ""]
-        runs = dict(_some(_recordings(members, leave_out).items(), _LINES))
+        known = [*_recordings(members, leave_out).items()]
+        runs = dict(some(known, _LINES))
         panel = measure_curves(runs, figure.measure(study.size))
         if value:
             panel = dataclasses.replace(panel, title=value)
@@ -241,7 +234,7 @@ def _curves(study: Study) -> Picture:
                 name = label(point.key, leave_out)
                 theirs[name] = _line(name, reported)
         paper.append(theirs)
-    chosen = _some(range(len(panels)), _PANELS)
+    chosen = some(range(len(panels)), _PANELS)
     return Picture(
         tuple(panels[index] for index in chosen),
         tuple(paper[index] for index in chosen),
@@ -265,7 +258,7 @@ def _curve_in_paper(point: Point, epochs) -> list[tuple[float, float]]:
 
 def _norm_ratios(study: Study) -> Picture:
     panels = []
-    for point in _some((p for p in study.points if p.alive), _PANELS):
+    for point in some([p for p in study.points if p.alive], _PANELS):
         outcome = point.alive[0]
         ratios = norm_ratios(outcome.spec, outcome.recording)
         panels.append(
@@ -329,7 +322,6 @@ def _spectra(study: Study) -> Picture:
     weights = next(iter(runs.values())).weights
     tolerance = study.figure.measure(study.size).parameters["tolerance"]
     panels = tuple(
-        spectrum_overlay(runs, weight, tolerance)
-        for weight in _some(weights, 3)
+        spectrum_overlay(runs, weight, tolerance) for weight in some(weights, 3)
     )
     return Picture(panels, tuple({} for _ in panels))
