@@ -2,7 +2,7 @@
 
 import pathlib
 
-from keras_lowrank.cli.tensorboard import show_command
+from keras_lowrank.cli.arguments import command_line
 
 
 def add_parser(commands):
@@ -65,10 +65,10 @@ def run(options) -> int:
             soft_wrap=True,
         )
     console.print(f"Figure: {out_dir / 'ranks.png'}", soft_wrap=True)
-    console.print(
-        f"TensorBoard: {show_command(out_dir)}",
-        soft_wrap=True,
-    )
+    page = command_line("keras-lowrank", "report", out_dir)
+    console.print(f"All on one page: {page}", soft_wrap=True)
+    board = command_line("tensorboard", "--logdir", out_dir)
+    console.print(f"TensorBoard: {board}", soft_wrap=True)
     return 0
 
 

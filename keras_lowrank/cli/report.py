@@ -55,5 +55,6 @@ def run(options) -> int:
     path = pathlib.Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    print(f"Page: {path} ({len(runs)} runs, {len(page) / 2**20:.1f} MiB)")
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    print(f"Page: {path} ({count}, {len(page) / 2**20:.1f} MiB)")
     return 0

@@ -1,11 +1,7 @@
 """`keras-lowrank tensorboard`: recorded runs as event files."""
 
-import pathlib
-import shlex
-import shutil
-import sys
-
 from keras_lowrank.cli.arguments import add_runs
+from keras_lowrank.cli.arguments import command_line
 
 
 def add_parser(commands):
@@ -39,21 +35,6 @@ def run(options) -> int:
 
     for path in write_all_events(found_runs(options.runs), options.out):
         print(f"Event files: {path}")
-    print(f"To see them: {show_command(options.out)}")
+    shown = command_line("tensorboard", "--logdir", options.out)
+    print(f"To see them: {shown}")
     return 0
-
-
-def show_command(log_dir) -> str:
-    """The command line that shows event files.
-
-    Args:
-        log_dir: Path of their directory, or of one above it.
-
-    Returns:
-        String.
-    """
-    command = "tensorboard"
-    beside = pathlib.Path(sys.executable).with_name(command)
-    if shutil.which(command) is None and beside.exists():
-        command = str(beside)
-    return shlex.join([command, "--logdir", str(log_dir)])
