@@ -23,7 +23,7 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     blocks = blocks_of(ROOT / "README.md")
-    assert len(blocks) >= 4
+    assert len(blocks) >= 2
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)

@@ -20,6 +20,10 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
+    "examples/README.md": "examples.md",
+    "examples/compare_demo/report.md": "compare_demo.md",
+    "examples/compressibility/README.md": "compressibility.md",
+    "examples/search_digits/README.md": "search_digits.md",
 }
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s]+)(\))")
 
@@ -28,15 +32,17 @@ _PROGRAM = re.compile(r"\[([^\]]+)\]\(([^)\s:]+\.(?:py|toml))\)")
 
 def setup(app):
     """Register with Sphinx."""
-    app.connect("source-read", programs_as_downloads)
+    app.connect("source-read", as_on_the_site)
     return {"parallel_read_safe": True}
 
 
-def programs_as_downloads(app, docname, source) -> None:
-    """Links to programs as downloads: Sphinx would look for a page."""
+def as_on_the_site(app, docname, source) -> None:
+    """Links to documents as to their pages, to programs as downloads."""
     if docname.startswith("tutorials/"):
         return
-    source[0] = _PROGRAM.sub(r"{download}`\1 <\2>`", source[0])
+    folder = (pathlib.Path(app.srcdir) / docname).parent
+    text = _LINK.sub(lambda link: moved(link, folder, folder), source[0])
+    source[0] = _PROGRAM.sub(r"{download}`\1 <\2>`", text)
 
 
 def write(folder: pathlib.Path) -> None:
@@ -70,17 +76,21 @@ def adapted(path: pathlib.Path, folder: pathlib.Path, deeper: int = 0) -> str:
     Returns:
         Markdown text whose links lead where they led.
     """
-
-    def moved(found: re.Match) -> str:
-        target = (path.parent / found[2]).resolve()
-        own = PAGES.get(os.path.relpath(target, ROOT))
-        if own is not None:
-            target = ROOT / "docs/generated" / own
-        to = pathlib.PurePath(os.path.relpath(target, folder)).as_posix()
-        return f"{found[1]}{to}{found[3]}"
-
-    text = _LINK.sub(moved, path.read_text())
+    text = _LINK.sub(
+        lambda link: moved(link, path.parent, folder), path.read_text()
+    )
     return re.sub(r"^#", "#" * (1 + deeper), text, flags=re.MULTILINE)
+
+
+def moved(link: re.Match, here: pathlib.Path, folder: pathlib.Path) -> str:
+    """A link of a document, so that it leads there from a page."""
+    before, to, after = link.groups()
+    target = (here / to).resolve()
+    own = PAGES.get(os.path.relpath(target, ROOT))
+    if own is not None:
+        target = ROOT / "docs/generated" / own
+    to = pathlib.PurePath(os.path.relpath(target, folder)).as_posix()
+    return f"{before}{to}{after}"
 
 
 def write_changed(path: pathlib.Path, text: str) -> None:
