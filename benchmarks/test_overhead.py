@@ -1,8 +1,8 @@
 """What `RankTracker` and `TheoryTracker` take of `fit`, on each backend.
 
 The demo on its digits, the others on real CIFAR-10, whose path
-`KERAS_LOWRANK_CIFAR10` gives. ResNet-18 trains on a part of it unless
-`--full-epochs` is given; the tables say on which.
+`KERAS_LOWRANK_CIFAR10` gives. ResNet-18 trains on a part of it, as the tables
+say, and with `--full-epochs` on all of it too.
 """
 
 import pytest
@@ -69,22 +69,34 @@ def share_row(found: dict) -> dict:
     return row
 
 
-def test_rank_tracker(keep, targets, request):
-    full = request.config.getoption("--full-epochs")
-    rows = [
+def _measurements(row: dict) -> str:
+    which = ", the first and the last alone," if row["measured"] == 2 else ""
+    return (
+        f"{row['measured']} measurements{which} of {row['one_ms']:.3g} ms in "
+        f"{row['epochs']} epochs of {1e3 * row['epoch']:.3g} ms"
+    )
+
+
+def shares(names, *options) -> list[dict]:
+    """Rows of what `RankTracker` takes, on each backend."""
+    return [
         share_row(
             machine.alone(
                 "fits",
                 "share",
                 name,
-                *(["full"] if full else []),
+                *options,
                 backend=backend,
                 one_thread=False,
             )
         )
-        for name in networks()
+        for name in names
         for backend in BACKENDS
     ]
+
+
+def test_rank_tracker(keep, targets):
+    rows = shares(networks())
     columns = [
         Column("network"),
         Column("backend", justify="left"),
@@ -107,7 +119,7 @@ def test_rank_tracker(keep, targets, request):
         "two measurements and whatever is loaded once.",
         "Where epochs are of a part of the images, the seconds of a full one "
         "are those of its 1563 steps at the rate of the part, and the share "
-        "is that of one measurement in each. `ARGS=--full-epochs` trains them.",
+        "is that of one measurement in each. `ARGS=--full-epochs` trains one.",
         *missing(),
     ]
     keep(Table("RankTracker in `fit`", columns, rows, notes), "overhead_rank")
@@ -119,8 +131,37 @@ def test_rank_tracker(keep, targets, request):
                 100 * (row["default"] if row["full"] else row["of_full"]),
                 at_most=1,
                 unit=" %",
-                limit=f"{row['measured']} measurements of {row['one_ms']:.3g} "
-                f"ms in epochs of {1e3 * row['epoch']:.3g} ms",
+                limit=_measurements(row),
+            )
+        )
+
+
+def test_full_epochs(keep, targets, request):
+    names = [name for name in networks() if name in fits.PART]
+    if not names or not request.config.getoption("--full-epochs"):
+        pytest.skip("an hour, for those who ask by --full-epochs")
+    rows = shares(names, "full")
+    columns = [
+        Column("network"),
+        Column("backend", justify="left"),
+        Column("images"),
+        Column("epoch", "s an epoch", TIMES),
+        Column("measured", "measured"),
+        Column("one_ms", "ms each", TIMES),
+        Column("default", "share of fit", percent),
+    ]
+    notes = ["One epoch, measured before and after, as by default."]
+    table = Table("RankTracker in `fit`, a full epoch", columns, rows, notes)
+    keep(table, "overhead_rank_full_epoch")
+    for row in rows:
+        targets.append(
+            Target(
+                f"RankTracker, {row['network']} on {row['backend']}, a full "
+                "epoch",
+                100 * row["default"],
+                at_most=1,
+                unit=" %",
+                limit=_measurements(row),
             )
         )
 
