@@ -13,6 +13,7 @@ import signal
 import sys
 
 BACKENDS = ("jax", "torch", "tensorflow")
+TRAINING = ("demo", "run", "reproduce", "search", "compress")
 
 
 def main() -> int:
@@ -48,6 +49,8 @@ def main() -> int:
             ).strip()
     # TensorFlow greets every process with messages about missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if sys.argv[1:2] in ([name] for name in TRAINING):
+        import_tensorflow_quietly()
 
     from keras_lowrank.cli import main as run
 
@@ -92,6 +95,26 @@ def without_keras() -> None:
         raise ImportError("`keras_lowrank` is not installed beside its command")
     package = importlib.util.module_from_spec(spec)
     sys.modules["keras_lowrank"] = package
+
+
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow where it is installed, as Keras does on any backend.
+
+    `keras.utils.set_random_seed` asks whether it is there. Part of its greeting
+    goes to the standard error of the process whatever the log level, and would
+    stand between the lines of a table.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def choose_backend(name: str | None) -> None:

@@ -9,12 +9,16 @@ import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Literal
 
 import rich.box
 import rich.console
 import rich.table
+from rich.cells import cell_len
+
+_LEAST_WORDS = 20  # characters of a column of words that still read well
 
 
 class KerasLowrankWarning(UserWarning):
@@ -56,6 +60,11 @@ def number(digits: int = 4) -> Callable[[float], str]:
     return text
 
 
+def _word_by_word(heading: str) -> str:
+    """A heading with a line for each word, where a column is short of room."""
+    return "\n".join(heading.split())
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     """A shape as `3 x 3 x 16`, or `scalar`."""
     return " x ".join(str(size) for size in shape) or "scalar"
@@ -86,40 +95,88 @@ class Table:
 
     def renderable(self) -> rich.table.Table:
         """The table as a `rich` object, for live displays."""
+        return self._drawn(self.title, self.columns)
+
+    def _drawn(
+        self, title: str | None, columns: Sequence[Column]
+    ) -> rich.table.Table:
         table = rich.table.Table(
-            title=self.title,
+            title=title,
             title_justify="left",
             title_style="bold",
             box=rich.box.HORIZONTALS,
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
-        for index, column in enumerate(self.columns):
+        for index, column in enumerate(columns):
             table.add_column(
                 column.heading or column.key,
                 justify="left" if index == 0 else column.justify,
                 overflow="fold",
             )
         for row in self.rows:
-            table.add_row(*(column.text(row) for column in self.columns))
+            table.add_row(*(column.text(row) for column in columns))
         return table
 
     def render(self, line_length: int | None = None) -> str:
-        """The table as plain text, at most `line_length` characters wide."""
+        """The table as plain text, at most `line_length` characters wide.
+
+        Columns that do not fit go on below, beside the first one again.
+        """
         buffer = io.StringIO()
+        width = line_length or rich.console.Console().width
         console = rich.console.Console(
             file=buffer,
-            width=line_length or rich.console.Console().width,
+            width=width,
             color_system=None,
             highlight=False,
             markup=False,
         )
         # A table without columns would drop its title too.
-        console.print(self.renderable() if self.columns else self.title)
+        title: str | None = self.title
+        if not self.columns:
+            console.print(title)
+        for block in self._blocks(width):
+            console.print(self._drawn(title, block))
+            title = None
         for note in self.notes:
             console.print(note)
         lines = buffer.getvalue().splitlines()
         return "\n".join(line.rstrip() for line in lines)
+
+    def _blocks(self, width: int) -> list[tuple[Column, ...]]:
+        """Columns that fit beside one another, with the first in each block."""
+        widths = [self._width(column) for column in self.columns]
+        if len(widths) < 3 or sum(widths) + 2 * len(widths) <= width:
+            return [self.columns] if self.columns else []
+        narrow = [
+            dataclasses.replace(
+                column, heading=_word_by_word(column.heading or column.key)
+            )
+            for column in self.columns
+        ]
+        first, *rest = narrow
+        room = width - 2 - min(self._width(first), width // 2)
+        blocks, left = [[first]], room
+        for column in rest:
+            needed = 2 + self._width(column)
+            if needed > left and len(blocks[-1]) > 1:
+                blocks.append([first])
+                left = room
+            blocks[-1].append(column)
+            left -= needed
+        return [tuple(block) for block in blocks]
+
+    def _width(self, column: Column) -> int:
+        """Characters that a column needs; words may go on in a next line."""
+        heading = (column.heading or column.key).split("\n")
+        cells = [
+            line for row in self.rows for line in column.text(row).split("\n")
+        ]
+        most = max(map(cell_len, cells), default=0)
+        if column.justify == "left" and column is not self.columns[0]:
+            most = min(most, _LEAST_WORDS)
+        return max(most, *map(cell_len, heading))
 
     def print(
         self,

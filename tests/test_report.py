@@ -1,3 +1,4 @@
+import collections
 import html
 import html.parser
 import json
@@ -12,6 +13,9 @@ from keras_lowrank import numerical_rank
 from keras_lowrank import stable_rank
 from keras_lowrank.report import rank_report
 from keras_lowrank.report.report import DEFAULT_MEASURES
+from keras_lowrank.tables import Column
+from keras_lowrank.tables import Table
+from keras_lowrank.tables import number
 from keras_lowrank.weights import weight_matrices
 from tests.planted import planted
 
@@ -498,3 +502,47 @@ class Sink:
 
     def flush(self):
         pass
+
+
+class TestNarrowTables:
+    table = Table(
+        "Runs",
+        [
+            Column("run", "Run"),
+            Column("train", "Train accuracy", number()),
+            Column("rank", "Stable\nrank", number()),
+            Column("why", "Reason", justify="left"),
+        ],
+        [
+            {"run": f"decay {n}", "train": 0.97, "rank": 9.5, "why": "so " * 12}
+            for n in range(2)
+        ],
+        ["a note"],
+    )
+
+    @pytest.mark.parametrize("width", [30, 45, 60, 200])
+    def test_nothing_is_lost_or_too_wide(self, width):
+        text = self.table.render(width)
+        assert max(map(len, text.splitlines())) <= width
+        assert text.startswith("Runs") and text.endswith("a note")
+        words = collections.Counter(text.split())
+        assert words["so"] == 24 and words["0.97"] == 2 and words["9.5"] == 2
+
+    def test_what_fits_is_one_block(self):
+        assert self.table.render(200).count("Run ") == 1
+
+    def test_headings_break_before_columns_do(self):
+        lines = self.table.render(54).splitlines()
+        assert [line.split() for line in lines[2:4]] == [
+            ["Train", "Stable"],
+            ["Run", "accuracy", "rank", "Reason"],
+        ]
+
+    def test_columns_go_on_below_beside_the_first(self):
+        text = self.table.render(30)
+        assert text.count("decay 0") == text.count("decay 1") > 1
+        assert text.count("Runs") == text.count("a note") == 1
+
+    def test_of_no_rows_and_no_columns(self):
+        assert Table("Empty", [], []).render(20) == "Empty"
+        assert "Run" in Table("Empty", self.table.columns, []).render(20)
