@@ -4,7 +4,6 @@ Outside the package, since importing that imports Keras, which reads its
 backend when it is imported and cannot change it after.
 """
 
-import argparse
 import importlib.util
 import json
 import os
@@ -18,28 +17,27 @@ TRAINING = ("demo", "run", "reproduce", "search", "compress")
 
 def main() -> int:
     """Run the command line of `sys.argv`, and give its exit status."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--backend")
-    parser.add_argument("--load", action="store_true")
-    known, _ = parser.parse_known_args()
-    if sys.argv[1:2] == ["inspect"] and not (known.load or known.backend):
-        status = _status_of_child()
-        if status is not None:
-            return status
+    alone = "keras_lowrank" not in sys.modules
+    if alone:
         without_keras()
-        from keras_lowrank.cli import main as inspect
+    # Help and slips of the pen end here, before Keras is imported for seconds.
+    from keras_lowrank import cli
 
-        return inspect()
+    options = cli.parse()
+    command = options.command
+    if command == "inspect" and not (options.load or options.backend):
+        status = _status_of_child()
+        return cli.execute(options) if status is None else status
     try:
-        choose_backend(known.backend)
+        backend = choose_backend(options.backend)
     except ValueError as error:
         print(f"keras-lowrank: {error}", file=sys.stderr)
         return 1
-    if sys.argv[1:2] == ["demo"]:
+    if command == "demo":
         # Its network is too small to gain from threads, which on a busy
         # machine wait for each other: torch took minutes instead of one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if sys.argv[1:2] in (["run"], ["reproduce"], ["search"]):
+    if command in ("run", "reproduce", "search"):
         # Many small networks in one program on JAX, spread over its devices.
         flags = os.environ.get("XLA_FLAGS", "")
         if "host_platform_device_count" not in flags:
@@ -49,12 +47,11 @@ def main() -> int:
             ).strip()
     # TensorFlow greets every process with messages about missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if sys.argv[1:2] in ([name] for name in TRAINING):
+    if backend == "tensorflow" or command in TRAINING:
         import_tensorflow_quietly()
-
-    from keras_lowrank.cli import main as run
-
-    return run()
+    if alone:
+        with_keras()
+    return cli.execute(options)
 
 
 def _status_of_child() -> int | None:
@@ -97,6 +94,12 @@ def without_keras() -> None:
     sys.modules["keras_lowrank"] = package
 
 
+def with_keras() -> None:
+    """Run the package that was entered `without_keras`."""
+    package = sys.modules["keras_lowrank"]
+    package.__spec__.loader.exec_module(package)
+
+
 def import_tensorflow_quietly() -> None:
     """Import TensorFlow where it is installed, as Keras does on any backend.
 
@@ -117,12 +120,15 @@ def import_tensorflow_quietly() -> None:
         os.close(kept)
 
 
-def choose_backend(name: str | None) -> None:
+def choose_backend(name: str | None) -> str:
     """Set `KERAS_BACKEND` to `name`, or to one that is installed.
 
     Args:
         name: String, or `None` for what Keras would choose, where that is
             installed, and the first that is installed otherwise.
+
+    Returns:
+        String, the backend that Keras will run on.
 
     Raises:
         ValueError: when `name` is not installed, or no backend is.
@@ -133,10 +139,10 @@ def choose_backend(name: str | None) -> None:
             "No backend of Keras is installed. Install one with "
             '`pip install "keras-lowrank[jax]"` (or torch, or tensorflow).'
         )
-    if name not in BACKENDS:  # not given, or a slip that the parser will show
+    if name is None:
         configured = os.environ.get("KERAS_BACKEND") or _configured()
         if configured not in BACKENDS or configured in installed:
-            return
+            return configured
         name = installed[0]
     if name not in installed:
         raise ValueError(
@@ -145,6 +151,7 @@ def choose_backend(name: str | None) -> None:
             f"{', '.join(installed)}."
         )
     os.environ["KERAS_BACKEND"] = name
+    return name
 
 
 def _configured() -> str:

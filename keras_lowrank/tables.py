@@ -288,7 +288,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em;
   padding: 0 1em; color: #222; background: #fff; }
 table { border-collapse: collapse; margin: 1.5em 0 .5em; font-size: 13px; }
-caption { text-align: left; font-weight: 600; font-size: 16px; }
+caption { text-align: left; font-weight: 600; font-size: 16px;
+  white-space: nowrap; }
 th, td { padding: .15em .7em; text-align: right; white-space: pre-line;
   border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }

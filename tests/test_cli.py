@@ -156,6 +156,22 @@ class TestBackend:
         assert done.returncode == 0 and "--backend" in done.stdout
 
     @pytest.mark.once
+    @pytest.mark.parametrize(
+        "arguments", [["--help"], ["plot", "--help"], ["dmeo"], []]
+    )
+    def test_help_and_slips_do_not_wait_for_keras(self, arguments):
+        script = (
+            "import atexit, sys, keras_lowrank_cli\n"
+            "atexit.register(lambda: print('keras' in sys.modules))\n"
+            f"sys.argv = ['', *{arguments!r}]\n"
+            "keras_lowrank_cli.main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True
+        )
+        assert done.returncode in (0, 2) and done.stdout.endswith("False\n")
+
+    @pytest.mark.once
     @pytest.mark.parametrize("name", ["numpy", "jx"])
     def test_no_such_backend(self, name):
         done = self.run("demo", "--backend", name)

@@ -14,6 +14,14 @@ NO_TABLES = (
     "No tables are kept in this revision. `make bench` writes them to "
     "`benchmarks/results`.\n"
 )
+# Headings, and how the names of the tables below them begin.
+TABLES = {
+    "Targets": "targets",
+    "Spectra of whole networks": "spectra",
+    "In a fit": "overhead",
+    "With width and depth": "growth",
+    "More": "",
+}
 # Documents that have a page, by their paths.
 PAGES = {
     "results/README.md": "results.md",
@@ -58,11 +66,27 @@ def write(folder: pathlib.Path) -> None:
         else:
             text = adapted(ROOT / document, folder)
         write_changed(folder / name, text)
-    tables = [
-        adapted(path, folder.parent, deeper=1)
-        for path in sorted(ROOT.glob("benchmarks/results/*.md"))
-    ]
-    write_changed(folder / "benchmarks.md", "\n".join(tables) or NO_TABLES)
+    write_changed(folder / "benchmarks.md", tables(folder.parent) or NO_TABLES)
+
+
+def tables(folder: pathlib.Path) -> str:
+    """The tables of the benchmarks, those first that answer most.
+
+    Args:
+        folder: Path of the folder of the page that shows them.
+
+    Returns:
+        Markdown text, empty where there are none.
+    """
+    left = sorted(ROOT.glob("benchmarks/results/*.md"))
+    parts = []
+    for heading, first in TABLES.items():
+        chosen = [path for path in left if path.stem.startswith(first)]
+        left = [path for path in left if path not in chosen]
+        if chosen:
+            parts.append(f"## {heading}\n")
+        parts += [adapted(path, folder, deeper=1) for path in chosen]
+    return "\n".join(parts)
 
 
 def adapted(path: pathlib.Path, folder: pathlib.Path, deeper: int = 0) -> str:

@@ -60,6 +60,11 @@ def open_checkpoint(path) -> Checkpoint:
             says.
     """
     path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no file '{printable(str(path))}'. Give the path of a "
+            "file of weights, or of the index of its shards."
+        )
     with damage_as_error(printable(path.name)):
         return _open(path)
 

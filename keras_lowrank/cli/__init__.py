@@ -42,7 +42,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2 from `compare` where backends differ. `inspect` has its own: 1 where
         a threshold is met, 2 for an error.
     """
-    options = _parser().parse_args(arguments)
+    return execute(parse(arguments))
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What a command line asks for. Imports nothing that takes long.
+
+    Args:
+        arguments: As for `main`.
+
+    Returns:
+        Namespace, whose `command` is the name of the subcommand.
+    """
+    return _parser().parse_args(arguments)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run the subcommand that was parsed.
+
+    Args:
+        options: Namespace, as from `parse`.
+
+    Returns:
+        Exit status, as of `main`.
+    """
     try:
         _check_backend(options.backend)
         return options.run(options)
@@ -59,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         description="See the low rank that SGD with weight decay gives.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(
+        required=True, dest="command", metavar="command"
+    )
     for command in COMMANDS:
         command.add_parser(commands).add_argument(
             "--backend",

@@ -81,6 +81,8 @@ def draw_panels(
     width = max((sum(w for w, _ in row) for row in rows), default=0)
     height = sum(max(h for _, h in row) for row in rows)
     figure = Figure(figsize=(width, height), layout="constrained")
+    # By default the label of an axis touches the panel at its left.
+    figure.get_layout_engine().set(w_pad=0.1)
     if title:
         figure.suptitle(title)
     places = figure.subplots(len(rows), columns, squeeze=False).flat

@@ -65,7 +65,7 @@ def find_figure(name: str) -> Figure:
 
 def figures_table() -> Table:
     """All figures and controls, with the runs of each size for a seed."""
-    columns = [Column("name", "Name"), Column("title", "What")]
+    columns = [Column("name", "Name"), Column("title", "What", justify="left")]
     columns += [Column(size, f"Runs,\n{size}") for size in SIZES]
     rows = [
         {
