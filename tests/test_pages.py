@@ -1,5 +1,6 @@
 """Figures and the page of recorded runs, from stores on disk."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -20,6 +21,7 @@ from keras_lowrank.pages.viewer import spectra_data
 from keras_lowrank.plots import certified_curves
 from keras_lowrank.plots import clock_curves
 from keras_lowrank.plots import compressibility_curves
+from keras_lowrank.plots import final_map
 from keras_lowrank.plots import final_values
 from keras_lowrank.plots import norm_ratio_curves
 from keras_lowrank.plots import rank_and_metric
@@ -204,6 +206,16 @@ class TestPanels:
         assert last.low.tolist() == [3, 2] and last.high.tolist() == [3, 3]
         assert mean.y.tolist() == [3, 2.75]
 
+    def test_a_final_map_is_over_two_hyperparameters(self, swept):
+        run = swept[0].recording
+        points = [(8, 0.1, run), (8, 0.01, run), (256, 0.1, run)]
+        drawn = final_map(points, "rank", "batch size", "rate")
+        assert drawn.x.tolist() == [8, 8, 256] and drawn.log_x
+        assert drawn.y.tolist() == [0.1, 0.01, 0.1] and not drawn.log_y
+        assert drawn.values.tolist() == [3, 3, 3]
+        with pytest.raises(ValueError, match="triples of two numbers"):
+            final_map([], "rank", "batch size", "rate")
+
     def test_rank_and_metric(self, runs):
         panel = rank_and_metric({"one": runs[0].recording}, "rank")
         path, end = panel.lines
@@ -275,6 +287,28 @@ class TestGallery:
             list(gallery(runs, weights="third"))
         with pytest.raises(ValueError, match="no regular expression"):
             list(gallery(runs, weights="("))
+
+    def test_contours_are_over_the_two_numbers_that_differ(self, swept):
+        with pytest.raises(
+            ValueError, match="2 fields, and the runs differ"
+        ):
+            list(gallery(swept, ["contours"]))
+        with pytest.raises(
+            ValueError, match="and `against` names 2"
+        ):
+            list(gallery(swept, ["final"], against="weight_decay, epochs"))
+        with pytest.raises(ValueError, match="no spec has numbers 'data'"):
+            list(gallery(swept, ["contours"], against="data,epochs"))
+        varied = [
+            dataclasses.replace(run, spec=run.spec.replace(batch_size=size))
+            for size in (8, 32)
+            for run in swept
+        ]
+        (picture,) = gallery(varied, ["contours"], ["rank"])
+        (drawn,) = picture.panels
+        assert {drawn.x_label, drawn.y_label} == {"batch size", "weight decay"}
+        assert len(drawn.averaged().values) == 4
+        picture.draw().draw_without_rendering()
 
     def test_every_figure_can_be_drawn(self, swept):
         for picture in gallery(swept[:2], weights="last"):

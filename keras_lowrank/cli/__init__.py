@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="keras-lowrank",
         description="See the low rank that SGD with weight decay gives.",
+        epilog="Begin with `keras-lowrank demo`. Each command has its --help.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(

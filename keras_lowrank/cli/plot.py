@@ -15,8 +15,8 @@ def add_parser(commands):
         help="draw figures of recorded runs",
         description=(
             "Draw ranks over epochs, spectra, spectra over time, norms, ranks "
-            "against accuracy, on the decay clock and against a "
-            "hyperparameter, and what truncation would save: each that the "
+            "against accuracy, on the decay clock, against a hyperparameter "
+            "and over two, and what truncation would save: each that the "
             "runs allow, as a file."
         ),
     )
@@ -31,7 +31,8 @@ def add_parser(commands):
         "--kinds",
         metavar="NAMES",
         help="which figures, with commas between: ranks, weights, spectra, "
-        "time, norms, accuracy, collapse, final, theory, compressibility "
+        "time, norms, accuracy, collapse, final, contours, theory, "
+        "compressibility "
         "(default: all that the runs allow)",
     )
     parser.add_argument(
@@ -55,7 +56,8 @@ def add_parser(commands):
         "--against",
         metavar="FIELD",
         help="the field of the experiments that final ranks are drawn "
-        "against (default: the one number in which they differ)",
+        "against, or two with a comma between for contours (default: the "
+        "numbers in which they differ)",
     )
     parser.add_argument(
         "--format",

@@ -11,12 +11,14 @@ from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
 from keras_lowrank.names import searcher
 from keras_lowrank.plots import Heat
+from keras_lowrank.plots import Map
 from keras_lowrank.plots import Panel
 from keras_lowrank.plots import certified_curves
 from keras_lowrank.plots import certified_ranks
 from keras_lowrank.plots import clock_curves
 from keras_lowrank.plots import compressibility_curves
 from keras_lowrank.plots import draw_panels
+from keras_lowrank.plots import final_map
 from keras_lowrank.plots import final_values
 from keras_lowrank.plots import measure_curves
 from keras_lowrank.plots import norm_ratio_curves
@@ -46,7 +48,7 @@ class Picture:
     kind: str
     title: str
     says: str
-    panels: tuple[Panel | Heat, ...]
+    panels: tuple[Panel | Heat | Map, ...]
 
     def draw(self):
         """The `matplotlib.figure.Figure`, to be saved with `savefig`."""
@@ -88,7 +90,8 @@ def gallery(
             for those that are drawn one by one.
         metric: String, the log that ranks are drawn against.
         against: String, the field of the specs that final ranks are drawn
-            against; by default the one number in which they differ.
+            against, or two with a comma between for contours; by default the
+            numbers in which they differ.
 
     Yields:
         A `Picture` for each.
@@ -256,27 +259,54 @@ def _collapse(wanted: _Wanted) -> Iterator[Picture]:
 
 
 def _final(wanted: _Wanted) -> Iterator[Picture]:
-    field = wanted.against or _varying_number(wanted.runs)
-    points = [
-        (float(getattr(run.spec, field)), run.recording)
-        for run in wanted.runs
-        if run.spec is not None and _is_number(getattr(run.spec, field, None))
-    ]
-    if not points:
-        raise _NotAtHandError(
-            f"no spec has a number '{field}'. Name one with `against`."
-        )
+    fields = _fields(wanted, 1)
+    points = _ends(wanted.runs, fields)
+    (word,) = _in_words(fields)
     yield Picture(
         "final",
-        f"Final ranks against {field.replace('_', ' ')}",
+        f"Final ranks against {word}",
         "One line per layer: whether all layers answer alike, or only some.",
         tuple(
-            final_values(
-                points, measure, field.replace("_", " "), wanted.weights
-            )
+            final_values(points, measure, word, wanted.weights)
             for measure in wanted.measures
         ),
     )
+
+
+def _contours(wanted: _Wanted) -> Iterator[Picture]:
+    fields = _fields(wanted, 2)
+    points = _ends(wanted.runs, fields)
+    words = _in_words(fields)
+    yield Picture(
+        "contours",
+        f"Final ranks over {' and '.join(words)}",
+        "Along a line the rank is the same: what one of the two does to it, "
+        "the other can make up for.",
+        tuple(
+            final_map(points, measure, *words, wanted.weights)
+            for measure in wanted.measures
+        ),
+    )
+
+
+def _ends(runs: Sequence[FoundRun], fields: Sequence[str]) -> list[tuple]:
+    """The values of some fields and the recording, of runs that have them."""
+    found = [
+        (*(float(getattr(run.spec, field)) for field in fields), run.recording)
+        for run in runs
+        if run.spec is not None
+        and all(_is_number(getattr(run.spec, field, None)) for field in fields)
+    ]
+    if not found:
+        raise _NotAtHandError(
+            f"no spec has numbers {' and '.join(map(repr, fields))}. Name "
+            "fields with `against`."
+        )
+    return found
+
+
+def _in_words(fields: Sequence[str]) -> list[str]:
+    return [field.replace("_", " ") for field in fields]
 
 
 def _theory(wanted: _Wanted) -> Iterator[Picture]:
@@ -339,31 +369,42 @@ KINDS: dict[str, Callable[[_Wanted], Iterator[Picture]]] = {
     "accuracy": _accuracy,
     "collapse": _collapse,
     "final": _final,
+    "contours": _contours,
     "theory": _theory,
     "compressibility": _compressibility,
 }
 
 
-def _varying_number(runs: Sequence[FoundRun]) -> str:
-    """The field of their specs, a number, in which runs differ."""
+def _fields(wanted: _Wanted, count: int) -> list[str]:
+    """So many fields of the specs, numbers: those asked for, or that differ."""
+    if wanted.against is not None:
+        fields = [field.strip() for field in wanted.against.split(",")]
+        told = f"`against` names {len(fields)}"
+    else:
+        fields = _varying_numbers(wanted.runs)
+        told = f"the runs differ in {', '.join(fields) or 'no number'}"
+    if len(fields) != count:
+        needed = "one field" if count == 1 else f"{count} fields"
+        raise _NotAtHandError(
+            f"it takes {needed}, and {told}. Say which with `against`."
+        )
+    return fields
+
+
+def _varying_numbers(runs: Sequence[FoundRun]) -> list[str]:
+    """The fields of their specs, numbers, in which runs differ."""
     specs = [run.spec for run in runs if run.spec is not None]
     if len(specs) < 2:
         raise _NotAtHandError(
             "it takes two experiments that differ in a number."
         )
-    varying = [
+    return [
         field.name
         for field in dataclasses.fields(specs[0])
         if field.name != "seed"
         and all(_is_number(getattr(spec, field.name)) for spec in specs)
         and len({getattr(spec, field.name) for spec in specs}) > 1
     ]
-    if len(varying) != 1:
-        raise _NotAtHandError(
-            f"the runs differ in {', '.join(varying) or 'no number'}. Name "
-            "one with `against`."
-        )
-    return varying[0]
 
 
 def _is_number(value) -> bool:

@@ -5,6 +5,7 @@ from keras_lowrank.plots.certificates import certified_curves
 from keras_lowrank.plots.certificates import certified_ranks
 from keras_lowrank.plots.curves import clock_curves
 from keras_lowrank.plots.curves import compressibility_curves
+from keras_lowrank.plots.curves import final_map
 from keras_lowrank.plots.curves import final_values
 from keras_lowrank.plots.curves import norm_ratio_curves
 from keras_lowrank.plots.curves import norm_ratios

@@ -8,6 +8,7 @@ import numpy as np
 from keras_lowrank.measures import as_measure
 from keras_lowrank.plots.data import Line
 from keras_lowrank.plots.data import Panel
+from keras_lowrank.plots.maps import Map
 from keras_lowrank.records import Recording
 from keras_lowrank.spectrum import Spectrum
 
@@ -82,10 +83,7 @@ def final_values(
     for name, shade in zip(names, _shades(len(names)), strict=True):
         ends = [(place, _last(one, name, measure)) for place, one in points]
         lines.append(_line_of(name, places, ends, shade=shade))
-    means = [
-        (place, float(np.mean([_last(one, n, measure) for n in names])))
-        for place, one in points
-    ]
+    means = [(place, _last_mean(one, names, measure)) for place, one in points]
     lines.append(_line_of(ALL_WEIGHTS, places, means))
     title = _words(measure)
     return Panel(
@@ -95,6 +93,55 @@ def final_values(
         lines=tuple(lines),
         caption=_bars(measure.definition, len(points) > len(places)),
         log_x=bool(places[-1] > 10 * places[places > 0].min(initial=np.inf)),
+    )
+
+
+def final_map(
+    points: Sequence[tuple[float, float, Recording]],
+    measure,
+    x_label: str,
+    y_label: str,
+    weights: Sequence[str] | None = None,
+) -> Map:
+    """A measure at the end of training over a plane of two hyperparameters.
+
+    Args:
+        points: Sequence of triples: the values of both hyperparameters, and a
+            `Recording`. Those of one place, as of several seeds, are drawn as
+            their mean.
+        measure: Anything `as_measure` takes, computed from the spectra.
+        x_label: String, the first hyperparameter and its unit.
+        y_label: String, the second one.
+        weights: Names of weight matrices whose mean is drawn, all by default.
+
+    Returns:
+        A `Map`, whose axes are logarithmic where all values are above 0 and
+        span more than a decade.
+
+    Raises:
+        ValueError: when there are no points.
+    """
+    measure = as_measure(measure)
+    if not points:
+        raise ValueError(
+            "`points` must be triples of two numbers and a `Recording`. "
+            "Received: none."
+        )
+    names = _known(points[0][2], weights)
+    x, y = (np.array([point[axis] for point in points]) for axis in (0, 1))
+    ends = [_last_mean(recording, names, measure) for *_, recording in points]
+    title = _words(measure)
+    return Map(
+        title=f"{title.capitalize()} at the end",
+        x_label=x_label,
+        y_label=y_label,
+        value_label=title,
+        x=x,
+        y=y,
+        values=np.array(ends),
+        log_x=_spans_decades(x),
+        log_y=_spans_decades(y),
+        caption=measure.definition,
     )
 
 
@@ -301,6 +348,14 @@ def _known(recording: Recording, weights: Sequence[str] | None) -> list[str]:
 
 def _last(recording: Recording, weight: str, measure) -> float:
     return float(measure([*recording.spectra(weight).values()][-1]))
+
+
+def _last_mean(recording: Recording, weights, measure) -> float:
+    return float(np.mean([_last(recording, name, measure) for name in weights]))
+
+
+def _spans_decades(values: np.ndarray) -> bool:
+    return bool(np.min(values) > 0 and np.max(values) > 10 * np.min(values))
 
 
 def _line_of(name, places, ends, **style) -> Line:
