@@ -96,8 +96,7 @@ def without_keras() -> None:
 
 def with_keras() -> None:
     """Run the package that was entered `without_keras`."""
-    package = sys.modules["keras_lowrank"]
-    package.__spec__.loader.exec_module(package)
+    importlib.reload(sys.modules["keras_lowrank"])
 
 
 def import_tensorflow_quietly() -> None:

@@ -289,13 +289,9 @@ class TestGallery:
             list(gallery(runs, weights="("))
 
     def test_contours_are_over_the_two_numbers_that_differ(self, swept):
-        with pytest.raises(
-            ValueError, match="2 fields, and the runs differ"
-        ):
+        with pytest.raises(ValueError, match="2 fields, and the runs differ"):
             list(gallery(swept, ["contours"]))
-        with pytest.raises(
-            ValueError, match="and `against` names 2"
-        ):
+        with pytest.raises(ValueError, match="and `against` names 2"):
             list(gallery(swept, ["final"], against="weight_decay, epochs"))
         with pytest.raises(ValueError, match="no spec has numbers 'data'"):
             list(gallery(swept, ["contours"], against="data,epochs"))

@@ -276,14 +276,14 @@ def _final(wanted: _Wanted) -> Iterator[Picture]:
 def _contours(wanted: _Wanted) -> Iterator[Picture]:
     fields = _fields(wanted, 2)
     points = _ends(wanted.runs, fields)
-    words = _in_words(fields)
+    one, other = _in_words(fields)
     yield Picture(
         "contours",
-        f"Final ranks over {' and '.join(words)}",
+        f"Final ranks over {one} and {other}",
         "Along a line the rank is the same: what one of the two does to it, "
         "the other can make up for.",
         tuple(
-            final_map(points, measure, *words, wanted.weights)
+            final_map(points, measure, one, other, wanted.weights)
             for measure in wanted.measures
         ),
     )

@@ -68,6 +68,7 @@ def draw_panels(
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError(
             "Figures need Matplotlib. Install it with "
@@ -80,9 +81,9 @@ def draw_panels(
     ]
     width = max((sum(w for w, _ in row) for row in rows), default=0)
     height = sum(max(h for _, h in row) for row in rows)
-    figure = Figure(figsize=(width, height), layout="constrained")
     # By default the label of an axis touches the panel at its left.
-    figure.get_layout_engine().set(w_pad=0.1)
+    layout = ConstrainedLayoutEngine(w_pad=0.1)
+    figure = Figure(figsize=(width, height), layout=layout)
     if title:
         figure.suptitle(title)
     places = figure.subplots(len(rows), columns, squeeze=False).flat
