@@ -107,7 +107,8 @@ def test_kill_at_random_moments(tmp_path):
             recording = open_run(tmp_path)
             assert ended_epochs(tmp_path) <= set(recording.epochs)
             assert recording.epochs == sorted(set(recording.epochs))
-    last = max(ended_epochs(tmp_path)) + 3
+    # On a busy machine no epoch may have ended in time.
+    last = max(ended_epochs(tmp_path), default=0) + 3
     assert start(tmp_path, last).wait() == 0
     recording = open_run(tmp_path)
     assert recording.epochs == list(range(last + 1))
