@@ -77,8 +77,8 @@ def _measurements(row: dict) -> str:
     )
 
 
-def shares(names, *options) -> list[dict]:
-    """Rows of what `RankTracker` takes, on each backend."""
+def shares(names, backends, *options) -> list[dict]:
+    """Rows of what `RankTracker` takes of `fit`."""
     return [
         share_row(
             machine.alone(
@@ -91,12 +91,12 @@ def shares(names, *options) -> list[dict]:
             )
         )
         for name in names
-        for backend in BACKENDS
+        for backend in backends
     ]
 
 
 def test_rank_tracker(keep, targets):
-    rows = shares(networks())
+    rows = shares(networks(), BACKENDS)
     columns = [
         Column("network"),
         Column("backend", justify="left"),
@@ -136,11 +136,19 @@ def test_rank_tracker(keep, targets):
         )
 
 
-def test_full_epochs(keep, targets, request):
+@pytest.fixture(scope="module")
+def full_rows():
+    """Rows of the full epochs so far; half an hour each is soon lost."""
+    return []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_full_epoch(backend, full_rows, keep, targets, request):
     names = [name for name in networks() if name in fits.PART]
     if not names or not request.config.getoption("--full-epochs"):
-        pytest.skip("an hour, for those who ask by --full-epochs")
-    rows = shares(names, "full")
+        pytest.skip("half an hour, for those who ask by --full-epochs")
+    rows = shares(names, [backend], "full")
+    full_rows += rows
     columns = [
         Column("network"),
         Column("backend", justify="left"),
@@ -151,13 +159,14 @@ def test_full_epochs(keep, targets, request):
         Column("default", "share of fit", percent),
     ]
     notes = ["One epoch, measured before and after, as by default."]
-    table = Table("RankTracker in `fit`, a full epoch", columns, rows, notes)
+    table = Table(
+        "RankTracker in `fit`, a full epoch", columns, full_rows, notes
+    )
     keep(table, "overhead_rank_full_epoch")
     for row in rows:
         targets.append(
             Target(
-                f"RankTracker, {row['network']} on {row['backend']}, a full "
-                "epoch",
+                f"RankTracker, {row['network']} on {backend}, a full epoch",
                 100 * row["default"],
                 at_most=1,
                 unit=" %",
