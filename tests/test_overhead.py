@@ -1,5 +1,7 @@
 """What measuring costs, and that it keeps to it."""
 
+import subprocess
+import sys
 import types
 
 import keras
@@ -198,3 +200,31 @@ class TestMaxOverhead:
         with pytest.warns(KerasLowrankWarning, match="is not kept"):
             fit(clock, tracker, epochs=4)
         assert tracker.recording.epochs == [0, 2, 4]
+
+
+@pytest.mark.once
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="it is the backend"
+)
+def test_the_first_fit_does_not_wait_for_tensorflow():
+    # Keras imports it to serialize what a wrapped optimizer holds.
+    script = """
+import importlib.util, sys
+import keras, numpy as np
+from keras.src.utils import module_utils
+from keras_lowrank import RankTracker, WeightDecay
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+model.compile(WeightDecay(0.1).wrap(keras.optimizers.SGD(schedule)), "mse")
+tracker = RankTracker()
+model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, callbacks=[tracker])
+print("tensorflow" in sys.modules, tracker.recording.info["optimizer"])
+found = importlib.util.find_spec("tensorflow") is not None
+print(found == module_utils.tensorflow.available)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    first, last = done.stdout.splitlines()
+    assert first.startswith("False") and "CosineDecay" in first, done.stderr
+    assert last == "True"

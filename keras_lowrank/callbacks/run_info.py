@@ -1,10 +1,13 @@
 """What is worth knowing of a run besides its spectra."""
 
+import contextlib
 import platform
+import sys
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils import module_utils
 
 from keras_lowrank.decay import weight_decay_table
 from keras_lowrank.processes import process_count
@@ -50,10 +53,31 @@ def _optimizer_info(model) -> dict[str, Any] | None:
         return None
     info = {"class_name": type(optimizer).__name__}
     try:
-        return info | optimizer.get_config()
+        with _tensorflow_left_alone():
+            return info | optimizer.get_config()
     except Exception as error:
         # Somebody's optimizer without a config is no reason not to train.
         return info | {"config_error": f"{type(error).__name__}: {error}"}
+
+
+@contextlib.contextmanager
+def _tensorflow_left_alone():
+    """Serialize without importing TensorFlow where it is not the backend.
+
+    To ask whether an object is one of TensorFlow's, Keras imports it where it
+    is installed: seconds of the first `fit`. Before that there is no such
+    object.
+    """
+    lazy = vars(module_utils.tensorflow)
+    asked = lazy.get("_available")
+    if asked is not None or "tensorflow" in sys.modules:
+        yield
+        return
+    lazy["_available"] = False
+    try:
+        yield
+    finally:
+        lazy["_available"] = None
 
 
 def _decay_info(model) -> dict[str, Any] | None:
