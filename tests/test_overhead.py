@@ -141,6 +141,15 @@ class TestMaxOverhead:
         assert "Measured 8 times at a cost of 0.99 % of the fit" in text[0]
         assert "Left out 33 epochs to stay within max_overhead=0.01" in text[0]
 
+    def test_summary_says_why_a_short_fit_cost_more(self, monkeypatch):
+        tracker = RankTracker()
+        text = []
+        for epochs in (2, 40):
+            fit(Clock(monkeypatch), tracker, epochs=epochs)
+            tracker.summary(line_length=100, print_fn=text.append)
+        assert "More than max_overhead=0.01: the first state and" in text[0]
+        assert "More than" not in text[1]
+
     def test_every_is_kept_to_unless_a_limit_is_given(self, monkeypatch):
         tracker = RankTracker(every=1)
         assert tracker.max_overhead is None

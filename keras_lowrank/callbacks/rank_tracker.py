@@ -281,6 +281,12 @@ class RankTracker(keras.callbacks.Callback):
             f"{100 * self.overhead:.2g} % of the fit "
             f"({self.own_seconds:.3g} s of {self.fit_seconds:.3g} s)"
         ]
+        limit = self.max_overhead
+        if limit is not None and self.overhead > limit and self._taken <= 2:
+            notes.append(
+                f"More than max_overhead={limit:g}: the first state and the "
+                "last are measured however short the fit is"
+            )
         if self.recorder.background_seconds:
             notes.append(
                 f"Beside the fit a thread computed for "
