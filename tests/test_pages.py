@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -305,6 +306,14 @@ class TestGallery:
         assert {drawn.x_label, drawn.y_label} == {"batch size", "weight decay"}
         assert len(drawn.averaged().values) == 4
         picture.draw().draw_without_rendering()
+
+    def test_without_matplotlib_it_says_what_to_install(
+        self, runs, monkeypatch
+    ):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        with pytest.raises(ImportError, match=r"keras-lowrank\[plots\]"):
+            run_page(runs)
 
     def test_every_figure_can_be_drawn(self, swept):
         for picture in gallery(swept[:2], weights="last"):

@@ -183,10 +183,10 @@ def _flat(told: Mapping[str, Any], prefix: str = "") -> Iterable:
 
 def figure_part(picture: Picture) -> str:
     """A figure as an image in the page, sharp at any size."""
-    from matplotlib import rc_context
+    figure = picture.draw()
+    from matplotlib import rc_context  # it is there, or that has said so
 
     file = io.BytesIO()
-    figure = picture.draw()
     # The same runs give the same page.
     with rc_context({"svg.hashsalt": picture.kind}):
         figure.savefig(file, format="svg", metadata={"Date": None})
