@@ -12,7 +12,9 @@ import signal
 import sys
 
 BACKENDS = ("jax", "torch", "tensorflow")
-TRAINING = ("demo", "run", "reproduce", "search", "compress")
+# Commands in which Keras imports TensorFlow, where it is installed, whatever
+# the backend: to seed it, and to read a saved model.
+WITH_TENSORFLOW = ("demo", "compress")
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def main() -> int:
             ).strip()
     # TensorFlow greets every process with messages about missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if backend == "tensorflow" or command in TRAINING:
+    if backend == "tensorflow" or command in WITH_TENSORFLOW:
         import_tensorflow_quietly()
     if alone:
         with_keras()
@@ -100,11 +102,10 @@ def with_keras() -> None:
 
 
 def import_tensorflow_quietly() -> None:
-    """Import TensorFlow where it is installed, as Keras does on any backend.
+    """Import TensorFlow, where it is installed, before Keras does.
 
-    `keras.utils.set_random_seed` asks whether it is there. Part of its greeting
-    goes to the standard error of the process whatever the log level, and would
-    stand between the lines of a table.
+    Part of its greeting goes to the standard error of the process whatever the
+    log level, and would stand between the lines of a table.
     """
     if importlib.util.find_spec("tensorflow") is None:
         return
