@@ -72,11 +72,7 @@ def final_values(
         ValueError: when there are no points.
     """
     measure = as_measure(measure)
-    if not points:
-        raise ValueError(
-            "`points` must be pairs of a number and a `Recording`. "
-            "Received: none."
-        )
+    _check_points(points, "pairs of a number")
     names = _known(points[0][1], weights)
     places = np.array(sorted({float(place) for place, _ in points}))
     lines = []
@@ -122,11 +118,7 @@ def final_map(
         ValueError: when there are no points.
     """
     measure = as_measure(measure)
-    if not points:
-        raise ValueError(
-            "`points` must be triples of two numbers and a `Recording`. "
-            "Received: none."
-        )
+    _check_points(points, "triples of two numbers")
     names = _known(points[0][2], weights)
     x, y = (np.array([point[axis] for point in points]) for axis in (0, 1))
     ends = [_last_mean(recording, names, measure) for *_, recording in points]
@@ -348,6 +340,13 @@ def _known(recording: Recording, weights: Sequence[str] | None) -> list[str]:
 
 def _last(recording: Recording, weight: str, measure) -> float:
     return float(measure([*recording.spectra(weight).values()][-1]))
+
+
+def _check_points(points: Sequence, what: str) -> None:
+    if not points:
+        raise ValueError(
+            f"`points` must be {what} and a `Recording`. Received: none."
+        )
 
 
 def _last_mean(recording: Recording, weights, measure) -> float:
