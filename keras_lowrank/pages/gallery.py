@@ -1,7 +1,6 @@
 """Which figures recorded runs allow, and what each of them shows."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -10,6 +9,10 @@ from keras_lowrank.experiments.found import FoundRun
 from keras_lowrank.measures import Measure
 from keras_lowrank.measures import as_measures
 from keras_lowrank.names import searcher
+from keras_lowrank.pages.fields import NotAtHandError
+from keras_lowrank.pages.fields import chosen_fields
+from keras_lowrank.pages.fields import ends_at
+from keras_lowrank.pages.fields import in_words
 from keras_lowrank.plots import Heat
 from keras_lowrank.plots import Map
 from keras_lowrank.plots import Panel
@@ -117,15 +120,11 @@ def gallery(
     for kind in kinds or KINDS:
         try:
             yield from KINDS[kind](wanted)
-        except _NotAtHandError as error:
+        except NotAtHandError as error:
             if kinds is not None:
                 raise ValueError(
                     f"There is no figure '{kind}': {error}"
                 ) from error
-
-
-class _NotAtHandError(Exception):
-    """The runs do not hold what a figure needs."""
 
 
 def _selected(names: Sequence[str], pattern: str | None) -> tuple[str, ...]:
@@ -204,7 +203,7 @@ def _norms(wanted: _Wanted) -> Iterator[Picture]:
         if run.clock is not None and len(run.recording) > 1
     ]
     if not panels:
-        raise _NotAtHandError(
+        raise NotAtHandError(
             "no run knows its decay clock at two measurements."
         )
     yield Picture(
@@ -224,7 +223,7 @@ def _accuracy(wanted: _Wanted) -> Iterator[Picture]:
         for key in item.logs
     }
     if wanted.metric not in logged:
-        raise _NotAtHandError(
+        raise NotAtHandError(
             f"no run has logged '{wanted.metric}'. Logged: "
             f"{', '.join(sorted(logged)) or 'nothing'}."
         )
@@ -248,7 +247,7 @@ def _collapse(wanted: _Wanted) -> Iterator[Picture]:
         if run.clock is not None and run.clock[-1] > 0
     }
     if len(runs) < 2:
-        raise _NotAtHandError("it takes two runs with a known weight decay.")
+        raise NotAtHandError("it takes two runs with a known weight decay.")
     yield Picture(
         "collapse",
         "Ranks on the decay clock",
@@ -259,9 +258,9 @@ def _collapse(wanted: _Wanted) -> Iterator[Picture]:
 
 
 def _final(wanted: _Wanted) -> Iterator[Picture]:
-    fields = _fields(wanted, 1)
-    points = _ends(wanted.runs, fields)
-    (word,) = _in_words(fields)
+    fields = chosen_fields(wanted.runs, wanted.against, 1)
+    points = ends_at(wanted.runs, fields)
+    (word,) = in_words(fields)
     yield Picture(
         "final",
         f"Final ranks against {word}",
@@ -274,9 +273,9 @@ def _final(wanted: _Wanted) -> Iterator[Picture]:
 
 
 def _contours(wanted: _Wanted) -> Iterator[Picture]:
-    fields = _fields(wanted, 2)
-    points = _ends(wanted.runs, fields)
-    one, other = _in_words(fields)
+    fields = chosen_fields(wanted.runs, wanted.against, 2)
+    points = ends_at(wanted.runs, fields)
+    one, other = in_words(fields)
     yield Picture(
         "contours",
         f"Final ranks over {one} and {other}",
@@ -289,31 +288,11 @@ def _contours(wanted: _Wanted) -> Iterator[Picture]:
     )
 
 
-def _ends(runs: Sequence[FoundRun], fields: Sequence[str]) -> list[tuple]:
-    """The values of some fields and the recording, of runs that have them."""
-    found = [
-        (*(float(getattr(run.spec, field)) for field in fields), run.recording)
-        for run in runs
-        if run.spec is not None
-        and all(_is_number(getattr(run.spec, field, None)) for field in fields)
-    ]
-    if not found:
-        raise _NotAtHandError(
-            f"no spec has numbers {' and '.join(map(repr, fields))}. Name "
-            "fields with `against`."
-        )
-    return found
-
-
-def _in_words(fields: Sequence[str]) -> list[str]:
-    return [field.replace("_", " ") for field in fields]
-
-
 def _theory(wanted: _Wanted) -> Iterator[Picture]:
     found = {run.name: run.certificates for run in wanted.runs}
     known = {name: one for name, one in found.items() if one and one.rows}
     if not known:
-        raise _NotAtHandError(
+        raise NotAtHandError(
             "no `TheoryTracker` wrote beside the records. Give it the "
             "`run_dir` of the `RankTracker`."
         )
@@ -349,7 +328,7 @@ def _compressibility(wanted: _Wanted) -> Iterator[Picture]:
         if panel.lines:
             panels.append(dataclasses.replace(panel, title=run.name))
     if not panels:
-        raise _NotAtHandError("no matrix is large enough for factors to pay.")
+        raise NotAtHandError("no matrix is large enough for factors to pay.")
     yield Picture(
         "compressibility",
         "What truncation would save and err",
@@ -373,43 +352,3 @@ KINDS: dict[str, Callable[[_Wanted], Iterator[Picture]]] = {
     "theory": _theory,
     "compressibility": _compressibility,
 }
-
-
-def _fields(wanted: _Wanted, count: int) -> list[str]:
-    """So many fields of the specs, numbers: those asked for, or that differ."""
-    if wanted.against is not None:
-        fields = [field.strip() for field in wanted.against.split(",")]
-        told = f"`against` names {len(fields)}"
-    else:
-        fields = _varying_numbers(wanted.runs)
-        told = f"the runs differ in {', '.join(fields) or 'no number'}"
-    if len(fields) != count:
-        needed = "one field" if count == 1 else f"{count} fields"
-        raise _NotAtHandError(
-            f"it takes {needed}, and {told}. Say which with `against`."
-        )
-    return fields
-
-
-def _varying_numbers(runs: Sequence[FoundRun]) -> list[str]:
-    """The fields of their specs, numbers, in which runs differ."""
-    specs = [run.spec for run in runs if run.spec is not None]
-    if len(specs) < 2:
-        raise _NotAtHandError(
-            "it takes two experiments that differ in a number."
-        )
-    return [
-        field.name
-        for field in dataclasses.fields(specs[0])
-        if field.name != "seed"
-        and all(_is_number(getattr(spec, field.name)) for spec in specs)
-        and len({getattr(spec, field.name) for spec in specs}) > 1
-    ]
-
-
-def _is_number(value) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
